@@ -1,0 +1,135 @@
+"""What Spark and torch agree on: names, codes, dtypes and the Batch. numpy only.
+
+Every integer feature keeps 0 for padding, so that one embedding table with `padding_idx=0` reads any of them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+PAD = 0  # left padding, in every feature
+UNKNOWN = 1  # present, but not in the vocabulary (or not given)
+FIRST_INDEX = 2  # the first real item, category or price bucket
+
+EVENT_TYPES = (
+    "view", "cart", "remove", "wish", "purchase", "search", "exposure", "coupon", "like", "share", "start", "finish", "other",
+)  # fmt: skip
+EVENT_CODES: Mapping[str, int] = {name: code for code, name in enumerate(EVENT_TYPES, start=1)}
+
+NUM_GAP_BUCKETS = 28
+NUM_HOURS = 24
+NUM_WEEKDAYS = 7
+SPLITS = ("train", "valid", "test")
+CUTS = ("window", "calendar", "event")
+SCALARS = ("length", "fresh", "recency")
+
+FEATURES = ("item", "event", "gap", "opens_session", "price", "category", "hour", "weekday")
+"""The (B, T) integer features of a row, all known before its `as_of`, oldest first, left-padded with PAD:
+item           index in the vocabulary
+event          EVENT_CODES of the event's type
+gap            gap_bucket of the seconds since the user's previous event
+opens_session  2 where the event is the first of its session, else 1
+price          bucket of the unit price (vocabulary field `price`), UNKNOWN without one
+category       index in the vocabulary
+hour, weekday  1 + hour of the day, 1 + day of the week (Monday first), in the shop's time zone
+"""
+
+
+def gap_bucket(seconds: NDArray[Any]) -> NDArray[np.int32]:
+    """Seconds since the previous event → 1 + its number of bits, at most NUM_GAP_BUCKETS - 1; a NaN (no previous event) → UNKNOWN.
+
+    0 s → 2, 1 s → 3, 2-3 s → 4, …: a bucket a doubling, so minutes and months are told apart alike. Buckets: 2 … NUM_GAP_BUCKETS - 1.
+    """
+    known = np.nan_to_num(np.asarray(seconds, dtype=np.float64), nan=0.0)
+    bits = np.frexp(np.floor(np.maximum(known, 0.0)))[1]  # frexp's exponent of a whole number is its number of bits
+    buckets = np.minimum(bits + FIRST_INDEX, NUM_GAP_BUCKETS - 1)
+    return np.where(np.isnan(seconds), UNKNOWN, buckets).astype(np.int32)
+
+
+Array = TypeVar("Array")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch(Generic[Array]):
+    """B examples, as numpy arrays or torch tensors.
+
+    features: name in FEATURES → (B, T) int32, left-padded with PAD
+    length:   (B,) int32, the number of real events at the right end of each row
+    fresh:    (B,) int32, how many of the rightmost events no earlier training row of the same user holds:
+              training on just those counts every event once, however much the windows overlap
+    recency:  (B,) int32, gap_bucket of the seconds from the last event to `as_of`
+    labels:   label name → (B,) or (B, K), what happened in (as_of, as_of + horizon]
+    """
+
+    features: dict[str, Array]
+    length: Array
+    fresh: Array
+    recency: Array
+    labels: dict[str, Array] = field(default_factory=dict)
+
+    @property
+    def item(self) -> Array:
+        return self.features["item"]
+
+    def map(self, function: Callable[[Array], Any]) -> "Batch[Any]":
+        """The same batch with `function` applied to each array (to a device, to numpy, …)."""
+        return Batch(
+            features={name: function(array) for name, array in self.features.items()},
+            length=function(self.length),
+            fresh=function(self.fresh),
+            recency=function(self.recency),
+            labels={name: function(array) for name, array in self.labels.items()},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Future:
+    """What N examples' users did after `as_of`, within the horizon: events [start, stop) of flat, time-ordered columns.
+
+    start, stop: (N,) int64, offsets into the columns below
+    item, event: (M,) int32, vocabulary index and event code of the events of these users
+    """
+
+    start: NDArray[np.int64]
+    stop: NDArray[np.int64]
+    item: NDArray[np.int32]
+    event: NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How many codes each vocabulary-bound feature has, PAD and UNKNOWN included: the rows of its embedding table."""
+
+    num_items: int
+    num_categories: int = FIRST_INDEX
+    num_price_buckets: int = FIRST_INDEX
+
+    def of(self, feature: str) -> int:
+        """The number of codes of a name in FEATURES."""
+        return {
+            "item": self.num_items,
+            "event": len(EVENT_TYPES) + 1,
+            "gap": NUM_GAP_BUCKETS,
+            "opens_session": 3,
+            "price": self.num_price_buckets,
+            "category": self.num_categories,
+            "hour": NUM_HOURS + 1,
+            "weekday": NUM_WEEKDAYS + 1,
+        }[feature]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """A column of `sequences` that a task learns from.
+
+    width:   0 for one number a row, else the fixed length of its array
+    compute: Future → (N,) or (N, width) int32
+    """
+
+    name: str
+    comment: str
+    width: int
+    compute: Callable[[Future], NDArray[np.int32]]

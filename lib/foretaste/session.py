@@ -1,0 +1,52 @@
+"""The only builder of a SparkSession: local, on a cluster, or the one that Databricks has already started."""
+
+import os
+import sys
+from pathlib import Path
+
+import pyspark
+from pyspark.sql import SparkSession
+
+from foretaste.settings import SparkSettings
+
+DELTA_PACKAGE = "io.delta:delta-spark_2.12:3.3.3"
+
+
+def spark_session(settings: SparkSettings, name: str = "foretaste") -> SparkSession:
+    """The running session if there is one, else a new one with Delta and UTC.
+
+    On a cluster the master and whatever spark-submit was given come first; `settings.conf` may add, and wins over our defaults.
+    """
+    running = SparkSession.getActiveSession()
+    if running is not None:
+        return running
+    builder = SparkSession.builder.appName(name)
+    if settings.master is not None and "PYSPARK_GATEWAY_PORT" not in os.environ:  # spark-submit has the say on the master
+        builder = builder.master(settings.master)
+    for key, value in {**_defaults(settings), **settings.conf}.items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    return session
+
+
+def _defaults(settings: SparkSettings) -> dict[str, str]:
+    defaults = {
+        "spark.driver.memory": settings.driver_memory,
+        "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.databricks.delta.snapshotPartitions": str(settings.shuffle_partitions),  # 50 by default: slow on small tables
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.pyspark.python": os.environ.get("PYSPARK_PYTHON", sys.executable),
+    }
+    if not any(_jars().glob("delta-spark_*.jar")):  # the set-up puts the JARs there; elsewhere Spark fetches them
+        defaults["spark.jars.packages"] = DELTA_PACKAGE
+    return defaults
+
+
+def _jars() -> Path:
+    home = os.environ.get("SPARK_HOME")
+    return Path(home or Path(pyspark.__file__).parent) / "jars"

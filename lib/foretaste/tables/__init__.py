@@ -1,0 +1,15 @@
+"""The tables, a file each; a table is added by its file and its line in TABLES."""
+
+from foretaste.tables.events import EVENTS
+from foretaste.tables.items import ITEMS
+from foretaste.tables.metrics import METRICS
+from foretaste.tables.quarantine import QUARANTINE
+from foretaste.tables.scores import SCORES
+from foretaste.tables.sequences import SEQUENCES
+from foretaste.tables.sessions import SESSIONS
+from foretaste.tables.table import Table, Warehouse
+from foretaste.tables.vocabulary import VOCABULARY
+
+TABLES: dict[str, Table] = {table.name: table for table in (EVENTS, QUARANTINE, ITEMS, SESSIONS, VOCABULARY, SEQUENCES, SCORES, METRICS)}
+
+__all__ = ["TABLES", "Table", "Warehouse"]

@@ -1,0 +1,208 @@
+"""What a table is, and the only Delta reads and writes.
+
+A table's own file defines its TABLE (columns, key, checks) beside its pure `build`; a Warehouse keeps tables by path or in a catalog.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from delta.tables import DeltaTable
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from foretaste.errors import TableError
+from foretaste.settings import WarehouseSettings
+
+_USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column: its type in SQL, what it means, and whether it may be null."""
+
+    name: str
+    type: str
+    comment: str
+    required: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table's definition. `comment` starts with "One row per …"; `checks` are CHECK constraints by name."""
+
+    name: str
+    comment: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    checks: Mapping[str, str] = field(default_factory=dict)
+    partitioned_by: tuple[str, ...] = ()
+    clustered_by: tuple[str, ...] = ()
+    change_feed: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    @property
+    def ddl(self) -> str:
+        """The columns as Spark's `createDataFrame` takes them (all nullable: Delta itself holds the NOT NULLs)."""
+        return ", ".join(f"`{column.name}` {column.type}" for column in self.columns)
+
+    def select(self, rows: DataFrame) -> DataFrame:
+        """`rows` with exactly this table's columns, cast to its types: the contract at the end of every build."""
+        return rows.select(*[F.col(column.name).cast(column.type).alias(column.name) for column in self.columns])
+
+
+class Warehouse:
+    """The tables of one deployment: `<path>/<table>` or `catalog.schema.table`."""
+
+    def __init__(self, spark: SparkSession, settings: WarehouseSettings) -> None:
+        self.spark = spark
+        self.settings = settings
+        self.path = settings.path if "://" in settings.path else os.path.abspath(settings.path)
+        if "://" not in self.path:
+            _check_folder(Path(self.path))
+        if settings.catalog:
+            self._run(f"CREATE SCHEMA IF NOT EXISTS `{settings.catalog}`.`{settings.schema_name}`")
+
+    def identifier(self, table: Table) -> str:
+        """How SQL names the table."""
+        if self.settings.catalog:
+            return f"`{self.settings.catalog}`.`{self.settings.schema_name}`.`{table.name}`"
+        return f"delta.`{self.path}/{table.name}`"
+
+    def exists(self, table: Table) -> bool:
+        if self.settings.catalog:
+            return self.spark.catalog.tableExists(self.identifier(table))
+        return DeltaTable.isDeltaTable(self.spark, f"{self.path}/{table.name}")
+
+    def create(self, table: Table) -> None:
+        """Creates the table with its comments, NOT NULLs, CHECKs and layout, if it is not there."""
+        if self.exists(table):
+            return
+        columns = ", ".join(
+            f"`{column.name}` {column.type}{' NOT NULL' if column.required else ''} COMMENT {_quoted(column.comment)}"
+            for column in table.columns
+        )
+        layout = ""
+        if table.partitioned_by:
+            layout = f"PARTITIONED BY ({', '.join(table.partitioned_by)})"
+        elif table.clustered_by:
+            layout = f"CLUSTER BY ({', '.join(table.clustered_by)})"
+        checks = {f"delta.constraints.{name}": condition for name, condition in table.checks.items()}
+        properties = {
+            "delta.enableDeletionVectors": "false",  # Petastorm reads whole files: deleted rows would come back
+            "delta.enableChangeDataFeed": str(table.change_feed).lower(),
+            **checks,
+        }
+        pairs = ", ".join(f"{_quoted(key)} = {_quoted(value)}" for key, value in properties.items())
+        self._run(
+            f"CREATE TABLE IF NOT EXISTS {self.identifier(table)} ({columns}) USING DELTA {layout} "
+            f"COMMENT {_quoted(table.comment)} TBLPROPERTIES ({pairs})"
+        )
+
+    def read(self, table: Table, version: int | None = None) -> DataFrame:
+        """The table as it is now, or as it was at `version`; TableError if there is none."""
+        if not self.exists(table):
+            raise TableError(f"there is no table {table.name} yet", where=self.identifier(table), fix="Run the job that writes it first.")
+        at = "" if version is None else f" VERSION AS OF {int(version)}"
+        return self.spark.sql(f"SELECT * FROM {self.identifier(table)}{at}")
+
+    def delta(self, table: Table) -> DeltaTable:
+        """Delta's own handle, for MERGE, DELETE and the history."""
+        return DeltaTable.forName(self.spark, self.identifier(table))
+
+    def version(self, table: Table) -> int:
+        """The newest version's number."""
+        return int(self.delta(table).history(1).select("version").head()[0])  # type: ignore[index]
+
+    def changed_keys(self, table: Table, key: Sequence[str], since: int) -> DataFrame:
+        """The distinct keys of rows that were inserted, updated or deleted after version `since` (needs `change_feed`)."""
+        if since >= self.version(table):
+            return self.read(table).select(*key).limit(0)
+        # The table's own reader takes a name or a path, depending on where the table lies.
+        reader = self.spark.read.option("readChangeFeed", "true").option("startingVersion", since + 1)
+        changes = (
+            reader.table(self.identifier(table)) if self.settings.catalog else reader.format("delta").load(f"{self.path}/{table.name}")
+        )
+        return changes.select(*key).distinct()
+
+    def append(self, table: Table, rows: DataFrame, built_from: Mapping[str, object] | None = None) -> None:
+        self.create(table)
+        self._save(table, rows, "append", {}, built_from)
+
+    def overwrite(self, table: Table, rows: DataFrame, built_from: Mapping[str, object] | None = None) -> None:
+        """Replaces all rows in one commit; readers see the old or the new ones, never a mixture."""
+        self.create(table)
+        self._save(table, rows, "overwrite", {}, built_from)
+
+    def replace_where(self, table: Table, rows: DataFrame, where: str, built_from: Mapping[str, object] | None = None) -> None:
+        """Replaces the rows that meet `where` by `rows` (which must all meet it) in one commit."""
+        self.create(table)
+        self._save(table, rows, "overwrite", {"replaceWhere": where}, built_from)
+
+    def insert_new(self, table: Table, rows: DataFrame, within: str = "true") -> None:
+        """Adds the rows whose key the table lacks; `within` is a condition on `target` that prunes the files to compare with."""
+        self.create(table)
+        same_key = " AND ".join(f"target.{name} = source.{name}" for name in table.key)
+        merge = self.delta(table).alias("target").merge(rows.alias("source"), f"{same_key} AND ({within})")
+        merge.whenNotMatchedInsertAll().execute()
+
+    def built_from(self, table: Table) -> dict[str, object]:
+        """What the last build said it was built from ({} if it never did)."""
+        if not self.exists(table):
+            return {}
+        commits = self.delta(table).history().where("userMetadata IS NOT NULL").orderBy(F.desc("version"))
+        last = commits.select("userMetadata").head()
+        return dict(json.loads(last[0])) if last else {}
+
+    @contextmanager
+    def noted(self, built_from: Mapping[str, object] | None) -> Iterator[None]:
+        """Commits made inside carry `built_from`, in the same transaction as their rows."""
+        if built_from is None:
+            yield
+            return
+        self.spark.conf.set(_USER_METADATA, json.dumps(built_from, sort_keys=True))
+        try:
+            yield
+        finally:
+            self.spark.conf.unset(_USER_METADATA)
+
+    def _save(self, table: Table, rows: DataFrame, mode: str, options: Mapping[str, str], built_from: Mapping[str, object] | None) -> None:
+        writer = rows.write.format("delta").mode(mode).options(**options)
+        with self.noted(built_from):
+            if self.settings.catalog:
+                writer.saveAsTable(self.identifier(table))
+            else:
+                writer.save(f"{self.path}/{table.name}")
+
+    def _run(self, statement: str) -> None:
+        try:
+            self.spark.sql(statement)
+        except (AnalysisException, Py4JJavaError) as error:
+            reason = str(error).splitlines()[0][:300]
+            raise TableError(
+                f"the warehouse refused: {reason}", where=self.path, fix="Check that it is reachable and that you may write there."
+            ) from error
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TableError(
+            f"the warehouse cannot be reached: {error.strerror}", where=str(folder), fix="Set warehouse.path to a folder you may write to."
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise TableError("the warehouse is read-only", where=str(folder), fix="Set warehouse.path to a folder you may write to.")
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

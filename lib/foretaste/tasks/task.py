@@ -1,0 +1,26 @@
+"""What a use case says of itself: its label, its head, the rows it learns from, how it is judged."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from foretaste.contract import Label
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One use case.
+
+    head:      "items", a score for every item of the vocabulary, or "binary", one logit a user
+    label:     the column of `sequences` that it learns from and is judged by
+    train_cut: which training rows it reads. "window": consecutive windows, each event a target once, for next-item models.
+               "calendar": every user at fixed moments, as at scoring time; anything else would bias a probability.
+               Validation and test rows are cut as `sequences.judged_at` says, for every task alike.
+    metrics:   "ranking" or "binary", the family in `evaluation` that judges it
+    """
+
+    name: str
+    question: str
+    head: Literal["items", "binary"]
+    label: Label
+    train_cut: Literal["window", "calendar"]
+    metrics: Literal["ranking", "binary"]

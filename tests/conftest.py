@@ -1,0 +1,25 @@
+"""One Spark session for all tests, and an empty warehouse for each."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from foretaste.session import spark_session
+from foretaste.settings import SparkSettings, WarehouseSettings
+from foretaste.tables import Warehouse
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    conf = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    session = spark_session(SparkSettings(master="local[2]", driver_memory="3g", shuffle_partitions=2, conf=conf))
+    session.sparkContext.setLogLevel("OFF")  # what a test provokes is not news
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def warehouse(spark: SparkSession, tmp_path: Path) -> Warehouse:
+    return Warehouse(spark, WarehouseSettings(path=str(tmp_path / "warehouse")))
