@@ -12,10 +12,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from foretaste.contract import EVENT_TYPES
+from foretaste.contract import EVENT_TYPES, FEATURES
 from foretaste.errors import SettingsError
+from foretaste.tasks import TASKS
 
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -35,7 +46,21 @@ def _event_type(value: Any) -> Any:
     return value
 
 
+def _longer_than_nothing(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError("must be longer than nothing")
+    return value
+
+
+def _feature(value: Any) -> Any:
+    if value not in FEATURES:
+        raise ValueError(f"{value!r} is no feature; use one of {', '.join(FEATURES)}")
+    return value
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(lambda value: f"{value.total_seconds():.0f}s", return_type=str)]
+Span = Annotated[Duration, AfterValidator(_longer_than_nothing)]
+Feature = Annotated[str, BeforeValidator(_feature)]
 EventType = Annotated[str, BeforeValidator(_event_type)]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
@@ -77,12 +102,16 @@ class TimeFormat(Strict):
 
 
 class EventColumns(Strict):
-    """Which source column holds each field of the event contract. A nested field is reached with dots (`event_params.item`)."""
+    """Which source column holds each field of the event contract. A nested field is reached with dots (`event_params.item`).
+
+    time_offset: milliseconds to add to event_time, where a source has a date and the time since (Diginetica).
+    """
 
     user_id: str
     item_id: str | None = None
     event_type: str | None = None
     event_time: str
+    time_offset: str | None = None
     session_hint: str | None = None
     price: str | None = None
     quantity: str | None = None
@@ -126,7 +155,8 @@ class SourceSettings(Strict):
     explode: str | None = Field(default=None, description="an array column to explode first, such as GA4's `items`")
     time: TimeFormat = TimeFormat()
     event_types: dict[str, EventType] = Field(default_factory=dict, description="the source's own names → ours; others are quarantined")
-    default_event_type: EventType = "view"
+    default_event_type: EventType = Field(default="view", description="where no column is mapped to event_type")
+    category_separator: str = Field(default="/", min_length=1, description="what the source joins the parts of a category with; ours is /")
     items: ItemFile | None = None
     households: int | None = Field(default=None, ge=1, description="completejourney only: keep the first so many households")
 
@@ -141,7 +171,7 @@ class IngestSettings(Strict):
 class SessionSettings(Strict):
     """A pause longer than `gap`, or a change of the source's own session id (where `use_hint`), closes a session."""
 
-    gap: Duration = timedelta(minutes=30)
+    gap: Span = timedelta(minutes=30)
     use_hint: bool = True
 
 
@@ -157,8 +187,8 @@ class SequenceSettings(Strict):
     """
 
     length: int = Field(default=50, ge=2, le=4096)
-    horizon: Duration = timedelta(days=7)
-    every: Duration = timedelta(days=7)
+    horizon: Span = timedelta(days=7)
+    every: Span = timedelta(days=7)
     stride: int | None = Field(default=None, ge=1)
     judged_at: Literal["calendar", "event"] = "calendar"
     valid_from: datetime | Duration = timedelta(days=56)
@@ -179,7 +209,7 @@ class ModelSettings(Strict):
     embedding: int = Field(default=64, ge=1)
     hidden: tuple[int, ...] = (64,)
     dropout: float = Field(default=0.2, ge=0, lt=1)
-    features: tuple[str, ...] = ("item",)
+    features: tuple[Feature, ...] = ("item",)
     num_negatives: int = Field(default=0, ge=0, description="shared negatives of a sampled softmax; 0: the full catalogue")
     tied: bool = True
 
@@ -212,7 +242,7 @@ class TrainingSettings(Strict):
     seed: int = 0
     resume: bool = True
     max_restarts: int = Field(default=2, ge=0)
-    start_timeout: Duration = timedelta(minutes=5)
+    start_timeout: Span = timedelta(minutes=5)
     network_interface: str | None = None
 
     @model_validator(mode="after")
@@ -252,6 +282,17 @@ class Settings(Strict):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     scoring: ScoringSettings = ScoringSettings()
+
+    @field_validator("tasks")
+    @classmethod
+    def _known_tasks(cls, tasks: dict[str, TaskSettings]) -> dict[str, TaskSettings]:
+        for name in tasks:
+            if name not in TASKS:
+                close = difflib.get_close_matches(name, TASKS, n=1)
+                raise ValueError(
+                    f"no task is called {name!r}; " + (f"did you mean {close[0]}?" if close else f"use one of {', '.join(TASKS)}")
+                )
+        return tasks
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Settings:

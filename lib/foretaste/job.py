@@ -1,0 +1,84 @@
+"""What every job shares: --config and --set, the session, the report of each step, and errors in one line."""
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from rich.console import Console
+
+from foretaste import settings as settings_module
+from foretaste.errors import ForetasteError
+from foretaste.progress import watching
+from foretaste.session import spark_session
+from foretaste.settings import Settings
+from foretaste.steps.report import StepReport
+from foretaste.tables import Warehouse
+
+Step = Callable[[Warehouse, Settings], StepReport]
+console = Console(soft_wrap=True)
+
+
+def run(*steps: Step, after: Callable[[Warehouse, Settings, Console], None] | None = None) -> None:
+    """A job's command line: the steps in turn, each reported as it ends, then `after`. Errors end it with code 1 and one line."""
+
+    def main(
+        config: Annotated[Path, typer.Option(help="the deployment's YAML, such as conf/demo.yaml")],
+        overrides: Annotated[list[str] | None, typer.Option("--set", help="a setting on top: key.sub=value; may be repeated")] = None,
+        debug: Annotated[bool, typer.Option(help="show the whole trace of an error")] = False,
+    ) -> None:
+        try:
+            _run(steps, after, config, overrides or ())
+        except (ForetasteError, PySparkException, Py4JJavaError) as error:
+            _fail(error, debug)
+
+    main.__doc__ = sys.modules["__main__"].__doc__
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    app()
+
+
+def _run(
+    steps: Sequence[Step], after: Callable[[Warehouse, Settings, Console], None] | None, config: Path, overrides: Sequence[str]
+) -> None:
+    settings = settings_module.load(config, overrides)
+    spark = spark_session(settings.spark)
+    warehouse = Warehouse(spark, settings.warehouse)
+    for step in steps:
+        started = time.monotonic()
+        with watching(spark, step.__name__, console):
+            report = step(warehouse, settings)
+        show(report, time.monotonic() - started)
+    if after is not None:
+        after(warehouse, settings, console)
+
+
+def show(report: StepReport, seconds: float) -> None:
+    """One line for what went in and out, and one for each note."""
+    into = ", ".join(f"{count:,} {name}" for name, count in report.read.items())
+    out = ", ".join(f"{count:,} {name}" for name, count in report.written.items())
+    console.print(f"[bold]{report.step}[/bold]  {into} → {out}  [dim]{seconds:.1f} s[/dim]", highlight=False)
+    for note in report.notes:
+        console.print(f"  {note}", highlight=False, markup=False)
+
+
+def _fail(error: Exception, debug: bool) -> NoReturn:
+    """One line to stderr: ours as it reads, Spark's by its first line."""
+    if debug:
+        traceback.print_exception(error)
+    line = str(error) if isinstance(error, ForetasteError) else f"Spark stopped: {_first_line(error)} Add --debug for the trace."
+    Console(stderr=True, soft_wrap=True).print(
+        f"[bold red]error[/bold red] {line}" if not debug else line, highlight=False, markup=not debug
+    )
+    raise typer.Exit(1)
+
+
+def _first_line(error: Exception) -> str:
+    java = getattr(error, "java_exception", None)
+    text = str(java.getMessage() if java is not None else error)
+    return text.splitlines()[0][:300] if text else type(error).__name__

@@ -1,0 +1,111 @@
+"""The only Delta reads and writes."""
+
+import os
+from pathlib import Path
+
+import pytest
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import SparkSession
+
+from foretaste.errors import TableError
+from foretaste.settings import WarehouseSettings
+from foretaste.tables import TABLES, Table, Warehouse
+from foretaste.tables.table import Column
+
+STOCK = Table(
+    name="stock",
+    comment="One row per item's shelf",
+    columns=(
+        Column(name="item", type="string", comment="the item's id", required=True),
+        Column(name="units", type="int", comment="units on it"),
+    ),
+    key=("item",),
+    checks={"not_negative": "units >= 0"},
+    change_feed=True,
+)
+
+
+def stock(spark: SparkSession, *rows: tuple[str | None, int]) -> "object":
+    return spark.createDataFrame(list(rows), STOCK.ddl)
+
+
+def rows_of(warehouse: Warehouse, version: int | None = None) -> set[tuple[str, int]]:
+    return {(row.item, row.units) for row in warehouse.read(STOCK, version).collect()}
+
+
+def test_every_table_explains_itself() -> None:
+    for table in TABLES.values():
+        assert table.comment.startswith("One row per ")
+        assert set(table.key) <= set(table.names)
+        assert all(column.comment for column in table.columns)
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
+def test_every_table_is_created_as_it_is_defined(warehouse: Warehouse, table: Table) -> None:
+    warehouse.create(table)
+    described = {row.col_name: row for row in warehouse.spark.sql(f"DESCRIBE TABLE {warehouse.identifier(table)}").collect()}
+    assert {name: described[name].comment for name in table.names} == {column.name: column.comment for column in table.columns}
+    assert warehouse.read(table).count() == 0
+
+
+def test_overwrite_and_time_travel(spark: SparkSession, warehouse: Warehouse) -> None:
+    warehouse.overwrite(STOCK, stock(spark, ("a", 1)), {"events": 3})
+    first = warehouse.version(STOCK)
+    warehouse.overwrite(STOCK, stock(spark, ("b", 2)), {"events": 4})
+    assert rows_of(warehouse) == {("b", 2)}
+    assert rows_of(warehouse, first) == {("a", 1)}
+    assert warehouse.built_from(STOCK) == {"events": 4}
+
+
+def test_insert_new_adds_only_unknown_keys(spark: SparkSession, warehouse: Warehouse) -> None:
+    warehouse.append(STOCK, stock(spark, ("a", 1)))
+    warehouse.insert_new(STOCK, stock(spark, ("a", 9), ("b", 2)))
+    assert rows_of(warehouse) == {("a", 1), ("b", 2)}
+
+
+def test_replace_where_leaves_the_rest(spark: SparkSession, warehouse: Warehouse) -> None:
+    warehouse.append(STOCK, stock(spark, ("a", 1), ("b", 2)))
+    warehouse.replace_where(STOCK, stock(spark, ("b", 7)), "item = 'b'")
+    assert rows_of(warehouse) == {("a", 1), ("b", 7)}
+
+
+def test_changed_keys_since_a_version(spark: SparkSession, warehouse: Warehouse) -> None:
+    warehouse.append(STOCK, stock(spark, ("a", 1)))
+    before = warehouse.version(STOCK)
+    assert warehouse.changed_keys(STOCK, ["item"], before).count() == 0
+    warehouse.append(STOCK, stock(spark, ("b", 2)))
+    assert [row.item for row in warehouse.changed_keys(STOCK, ["item"], before).collect()] == ["b"]
+
+
+@pytest.mark.parametrize("row", [("a", -1), (None, 1)], ids=["CHECK", "NOT NULL"])
+def test_constraints_are_on_the_table_itself(spark: SparkSession, warehouse: Warehouse, row: tuple[str | None, int]) -> None:
+    warehouse.append(STOCK, stock(spark, ("a", 1)))
+    with pytest.raises(Py4JJavaError, match=r"DELTA_VIOLATE_CONSTRAINT|DELTA_NOT_NULL_CONSTRAINT"):
+        warehouse.append(STOCK, stock(spark, ("b", 1), row))
+    assert rows_of(warehouse) == {("a", 1)}
+
+
+def test_a_table_that_is_not_there(warehouse: Warehouse) -> None:
+    with pytest.raises(TableError, match=r"no table stock yet .* Run the job that writes it first"):
+        warehouse.read(STOCK)
+
+
+def test_an_unreachable_warehouse(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with pytest.raises(TableError, match=r"cannot be reached.*Set warehouse.path"):
+        Warehouse(spark, WarehouseSettings(path=str(tmp_path / "file" / "warehouse")))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_warehouse(spark: SparkSession, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(TableError, match="read-only"):
+        Warehouse(spark, WarehouseSettings(path=str(tmp_path)))
+
+
+def test_quotes_in_comments_and_properties(warehouse: Warehouse) -> None:
+    table = Table(name="quotes", comment="One row per 'it''s' \\ \"", columns=(Column(name="a", type="int", comment="it's"),), key=("a",))
+    warehouse.create(table)
+    detail = warehouse.spark.sql(f"DESCRIBE DETAIL {warehouse.identifier(table)}").head()
+    assert detail is not None
+    assert detail.description == table.comment
