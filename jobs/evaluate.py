@@ -3,9 +3,8 @@
 spark-submit jobs/evaluate.py --config conf/demo.yaml --set key.sub=value
 """
 
-from foretaste.steps.evaluate import evaluate
-
 from foretaste.job import run
+from foretaste.steps.evaluate import evaluate
 
 if __name__ == "__main__":
     run(evaluate)

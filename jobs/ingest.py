@@ -3,9 +3,8 @@
 spark-submit jobs/ingest.py --config conf/demo.yaml --set key.sub=value
 """
 
-from foretaste.steps.ingest import ingest
-
 from foretaste.job import run
+from foretaste.steps.ingest import ingest
 
 if __name__ == "__main__":
     run(ingest)

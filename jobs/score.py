@@ -3,9 +3,8 @@
 spark-submit jobs/score.py --config conf/demo.yaml --set key.sub=value
 """
 
-from foretaste.steps.score import score
-
 from foretaste.job import run
+from foretaste.steps.score import score
 
 if __name__ == "__main__":
     run(score)

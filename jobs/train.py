@@ -3,9 +3,8 @@
 spark-submit jobs/train.py --config conf/demo.yaml --set key.sub=value
 """
 
-from foretaste.steps.train import train
-
 from foretaste.job import run
+from foretaste.steps.train import train
 
 if __name__ == "__main__":
     run(train)

@@ -20,6 +20,12 @@ def spark() -> Iterator[SparkSession]:
     session.stop()
 
 
+@pytest.fixture(autouse=True)
+def no_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making its database takes seconds; a test of the log itself unsets this."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "off")
+
+
 @pytest.fixture
 def warehouse(spark: SparkSession, tmp_path: Path) -> Warehouse:
     return Warehouse(spark, WarehouseSettings(path=str(tmp_path / "warehouse")))

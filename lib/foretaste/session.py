@@ -20,6 +20,7 @@ def spark_session(settings: SparkSettings, name: str = "foretaste") -> SparkSess
     running = SparkSession.getActiveSession()
     if running is not None:
         return running
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # local executors read the variable, not the setting below
     builder = SparkSession.builder.appName(name)
     if settings.master is not None and "PYSPARK_GATEWAY_PORT" not in os.environ:  # spark-submit has the say on the master
         builder = builder.master(settings.master)

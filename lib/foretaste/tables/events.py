@@ -1,5 +1,9 @@
 """events: what users did, as the sources tell it."""
 
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
 from foretaste.contract import EVENT_TYPES
 from foretaste.tables.table import Column, Table
 
@@ -26,3 +30,28 @@ EVENTS = Table(
     clustered_by=("event_time", "user_id"),
     change_feed=True,
 )
+
+
+def build(judged: DataFrame) -> DataFrame:
+    """One row per event id among the judged records that are events; of several with one id, the earliest stays.
+
+    judged: as `sources.judge` gives it.
+    """
+    told = judged.where(F.col("reason").isNull()).withColumn("event_id", F.coalesce("event_id", hashed_id()))
+    # In a fixed order of all columns, time first: the same record stays, whatever the order in which Spark meets them.
+    # Partitioned by event_id alone, as the merge into `events` needs it: the rows are shuffled and sorted once for both.
+    rest = [name for name in EVENTS.names if name not in (*EVENTS.key, "event_time")]
+    same_id = Window.partitionBy("event_id").orderBy("source", "event_time", *rest)
+    is_first = ~F.lag("source").over(same_id).eqNullSafe(F.col("source"))
+    return EVENTS.select(told.withColumn("is_first", is_first).where("is_first"))
+
+
+def hashed_id() -> SparkColumn:
+    """A hash of all the other columns, in hexadecimal: the same record gives the same id, in any run."""
+    fields = [F.unix_micros(name) if name == "event_time" else F.col(name) for name in EVENTS.names if name != "event_id"]
+    return F.md5(F.concat(*[netstring(field.cast("string")) for field in fields]))
+
+
+def netstring(text: SparkColumn) -> SparkColumn:
+    """`length:text`, and `-` for null: joined ones can be told apart, which no separator inside free text allows."""
+    return F.coalesce(F.concat(F.length(text), F.lit(":"), text), F.lit("-"))

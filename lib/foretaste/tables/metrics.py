@@ -1,5 +1,13 @@
 """metrics: how well each model and baseline did, with intervals."""
 
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from foretaste.tables.scores import microseconds
 from foretaste.tables.table import Column, Table
 
 METRICS = Table(
@@ -8,8 +16,10 @@ METRICS = Table(
     columns=(
         Column(name="run_at", type="timestamp", comment="when the evaluation ran, UTC", required=True),
         Column(name="task", type="string", comment="the use case", required=True),
-        Column(name="model", type="string", comment="a model's name, or a baseline's", required=True),
-        Column(name="model_version", type="int", comment="the model's version; null for a baseline"),
+        Column(
+            name="model", type="string", comment="a model's name, or a baseline's, or 'A minus B': the paired difference", required=True
+        ),
+        Column(name="model_version", type="int", comment="the model's version; null for a baseline or a difference"),
         Column(name="split", type="string", comment="valid or test", required=True),
         Column(name="segment", type="string", comment="all, or a group of users", required=True),
         Column(name="metric", type="string", comment="such as recall@20 or roc_auc", required=True),
@@ -20,3 +30,27 @@ METRICS = Table(
     ),
     key=("run_at", "task", "model", "split", "segment", "metric"),
 )
+
+ALL_USERS = "all"
+
+
+class Measurement(NamedTuple):
+    """One metric of one model or baseline; the rest of a row is the run's."""
+
+    task: str
+    model: str
+    model_version: int | None
+    split: str
+    segment: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    num_rows: int
+
+
+def build(spark: SparkSession, run_at: datetime, measurements: Sequence[Measurement]) -> DataFrame:
+    """The rows of one evaluation run: some hundred, whatever the size of the data."""
+    fields = [column for column in METRICS.columns if column.name != "run_at"]
+    rows = spark.createDataFrame(list(measurements), ", ".join(f"`{column.name}` {column.type}" for column in fields))
+    return METRICS.select(rows.withColumn("run_at", F.timestamp_micros(F.lit(microseconds(run_at)))))

@@ -1,6 +1,12 @@
 """events_quarantine: what broke the contract, with the reason, never dropped."""
 
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from foretaste.tables.events import netstring
 from foretaste.tables.table import Column, Table
+
+_BLOCK = 1000
 
 QUARANTINE = Table(
     name="events_quarantine",
@@ -14,3 +20,32 @@ QUARANTINE = Table(
     ),
     key=("record_id",),
 )
+
+
+def tally(judged: DataFrame) -> DataFrame:
+    """One row per source, file, reason and record: its `count`, and its `first` and `last` event_time.
+
+    judged: as `sources.judge` gives it. Events have no reason and no record, so that all of a file are one row: the tally is as small
+    as what is wrong.
+    """
+    return judged.groupBy("source", "source_file", "reason", "record").agg(
+        F.count("*").alias("count"), F.min("event_time").alias("first"), F.max("event_time").alias("last")
+    )
+
+
+def build(tallied: DataFrame) -> DataFrame:
+    """One row per record that is not an event. Equal records of one file are numbered, so that none is taken for another.
+
+    tallied: as `tally` gives it.
+    """
+    refused = tallied.where(F.col("reason").isNotNull())
+    above = Window.partitionBy("source", "source_file", "record").orderBy("reason").rowsBetween(Window.unboundedPreceding, -1)
+    before = F.coalesce(F.sum("count").over(above), F.lit(0))
+    # Numbered by blocks: one sequence of all the numbers would not fit in memory where millions of records are alike.
+    block = F.explode(F.sequence(F.lit(0), F.floor((F.col("count") - 1) / _BLOCK)))
+    blocks = refused.withColumn("before", before).withColumn("block", block)
+    numbers = F.sequence(F.col("block") * _BLOCK + 1, F.least("count", (F.col("block") + 1) * _BLOCK))
+    numbered = blocks.withColumn("in_reason", F.explode(numbers))
+    number = (F.col("before") + F.col("in_reason")).cast("string")
+    record_id = F.md5(F.concat(*[netstring(F.col(name)) for name in ("source", "source_file", "record")], number))
+    return QUARANTINE.select(numbered.withColumn("record_id", record_id))

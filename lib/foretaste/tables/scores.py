@@ -1,6 +1,14 @@
 """scores: what every user will want, in the shop's own ids."""
 
-from foretaste.tables.table import Column, Table
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from foretaste.tables.items import ITEMS
+from foretaste.tables.table import Column, Table, Warehouse
 
 SCORES = Table(
     name="scores",
@@ -24,3 +32,65 @@ SCORES = Table(
     key=("as_of", "task", "user_id"),
     partitioned_by=("task",),
 )
+
+FLAT = "scores_flat"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def build(scored: DataFrame, *, as_of: datetime, task: str, model: str, model_version: int, data_version: str, at: datetime) -> DataFrame:
+    """The rows of one run from (user_id, targets, fallback); `at` is when it wrote them. A time without a zone is UTC."""
+    constants = {
+        "as_of": F.timestamp_micros(F.lit(microseconds(as_of))),
+        "task": F.lit(task),
+        "model": F.lit(model),
+        "model_version": F.lit(model_version),
+        "data_version": F.lit(data_version),
+        "scored_at": F.timestamp_micros(F.lit(microseconds(at))),
+    }
+    return SCORES.select(scored.withColumns(constants))
+
+
+def run_condition(task: str, as_of: datetime) -> str:
+    """SQL that is true of the rows of one run, and of no others."""
+    return f"task = '{task}' AND as_of = timestamp_micros({microseconds(as_of)}L)"
+
+
+def microseconds(moment: datetime) -> int:
+    """Since 1970 in UTC; a time without a zone is UTC. Spark's own conversion would take it for the machine's local time."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (aware - _EPOCH) // timedelta(microseconds=1)
+
+
+def flat_query(scores: str, items: str) -> str:
+    """SQL of scores_flat, one row per as_of, task, user and rank; `scores` and `items` as SQL names the two tables."""
+    return f"""SELECT s.as_of, s.task, s.user_id, s.position + 1 AS rank, s.target.target_id, i.name AS target_name,
+  s.target.score, s.target.reasons, s.model, s.model_version, s.fallback, s.scored_at
+FROM (SELECT *, posexplode(targets) AS (position, target) FROM {scores}) s
+LEFT JOIN {items} i ON i.item_id = s.target.target_id"""
+
+
+def publish_flat(warehouse: Warehouse) -> str:
+    """Makes scores_flat queryable, and returns how.
+
+    In a catalog it is a view beside the tables. Tables kept by path have no catalog to hold a view, so there it is a view of this Spark
+    session, and `<warehouse>/scores_flat.sql` defines it, with `scores` and `items`, for any other: `spark-sql -i …/scores_flat.sql`.
+    """
+    warehouse.create(SCORES)
+    warehouse.create(ITEMS)  # a source without an item file leaves it empty, and target_name null
+    queries = _views(warehouse)
+    if warehouse.settings.catalog:
+        name = f"`{warehouse.settings.catalog}`.`{warehouse.settings.schema_name}`.`{FLAT}`"
+        warehouse.spark.sql(f"CREATE OR REPLACE VIEW {name} COMMENT 'One row per as_of, task, user and rank' AS {queries[FLAT]}")
+        return f"SELECT * FROM {name.replace('`', '')}"
+    for view, query in queries.items():
+        warehouse.spark.sql(f"CREATE OR REPLACE TEMPORARY VIEW {view} AS {query}")
+    if "://" in warehouse.path:
+        return f"SELECT * FROM {FLAT} in this session"
+    script = Path(warehouse.path) / f"{FLAT}.sql"
+    script.write_text("".join(f"CREATE OR REPLACE TEMPORARY VIEW {view} AS\n{query};\n" for view, query in queries.items()), "utf-8")
+    return f"SELECT * FROM {FLAT} in this session, or after spark-sql -i {script}"
+
+
+def _views(warehouse: Warehouse) -> Mapping[str, str]:
+    tables = {table.name: f"SELECT * FROM {warehouse.identifier(table)}" for table in (SCORES, ITEMS)}
+    return {**tables, FLAT: flat_query(warehouse.identifier(SCORES), warehouse.identifier(ITEMS))}

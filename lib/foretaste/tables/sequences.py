@@ -1,7 +1,26 @@
 """sequences: the examples that models learn from and are judged on."""
 
-from foretaste.contract import FEATURES
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from itertools import pairwise
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from foretaste.contract import CUTS, FEATURES, FIRST_INDEX, SCALARS, SPLITS, Label
+from foretaste.errors import SettingsError, TableError
+from foretaste.settings import SequenceSettings
+from foretaste.tables import windows
+from foretaste.tables.histories import COLUMNS, Codes, histories
 from foretaste.tables.table import Column, Table
+from foretaste.tables.windows import Calendar, Cuts, Int64
 from foretaste.tasks import TASKS
 
 _FEATURE_COMMENTS = {
@@ -38,3 +57,206 @@ SEQUENCES = Table(
     key=("user_id", "split", "cut", "as_of"),
     partitioned_by=("split", "cut"),
 )
+
+LABELS: tuple[Label, ...] = tuple(task.label for task in TASKS.values())
+_LEAST_FILES = 16  # a split and cut, so that a few ranks can share a small one
+_MICROSECOND = timedelta(microseconds=1)
+_EPOCH = datetime(1970, 1, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """When splits end, UTC without zone: training before valid_from, validation before test_from, test with the last event, at `until`."""
+
+    valid_from: datetime
+    test_from: datetime
+    until: datetime
+
+    def of(self, split: str) -> tuple[str, ...]:
+        """What the rows of a split depend on: where it starts, where it ends."""
+        moments = {"train": (self.valid_from,), "valid": (self.valid_from, self.test_from), "test": (self.test_from, self.until)}
+        return tuple(moment.isoformat() for moment in moments[split])
+
+
+def bounds(sessions: DataFrame, settings: SequenceSettings) -> Bounds:
+    """The splits of these sessions. A duration counts back from the end of the last event's day.
+
+    SettingsError where training time is empty, the splits are out of order, or no row with its horizon fits into one.
+    """
+    # Microseconds, since a collected timestamp comes in the machine's own time zone.
+    extent = sessions.agg(F.unix_micros(F.min("started_at")), F.unix_micros(F.max("ended_at"))).head()
+    if extent is None or extent[0] is None:
+        raise SettingsError("there are no sessions to split", where="sequences", fix="Ingest events and sessionize first.")
+    first, last = (_EPOCH + micros * _MICROSECOND for micros in extent)
+    end_of_day = datetime(last.year, last.month, last.day) + timedelta(days=1)
+    valid_from, test_from = (
+        end_of_day - value if isinstance(value, timedelta) else _EPOCH + _microseconds(value) * _MICROSECOND
+        for value in (settings.valid_from, settings.test_from)
+    )
+    if not first < valid_from < test_from < last:
+        raise SettingsError(
+            f"training, validation and test time do not follow one another: first event {first}, valid_from {valid_from}, "
+            f"test_from {test_from}, last event {last}",
+            where="sequences",
+            fix="Set sequences.valid_from and sequences.test_from to times between the first and the last event, in this order.",
+        )
+    found = Bounds(valid_from=valid_from, test_from=test_from, until=last)
+    spans = {"train": (first, valid_from), "valid": (valid_from, test_from), "test": (test_from, last)}
+    for split, (start, end) in spans.items():
+        if end - start < settings.horizon and (split == "train" or settings.judged_at == "calendar"):
+            raise SettingsError(
+                f"no row with its horizon of {settings.horizon} fits into {split} time, {start} to {end}",
+                where="sequences",
+                fix="Shorten sequences.horizon, or give the split more time by valid_from and test_from.",
+            )
+    return found
+
+
+def build(
+    sessions: DataFrame, vocabulary: DataFrame, settings: SequenceSettings, splits: Bounds, only: Iterable[str] = SPLITS
+) -> DataFrame:
+    """The examples of these sessions' users in the splits of `only`.
+
+    One shuffle by user and one sort; then many users at once become rows in numpy, in blocks of bounded size.
+    An executor holds an Arrow batch of sessions as it comes and the events of one user as integers.
+    """
+    calendar = Calendar(
+        length=settings.length,
+        stride=settings.stride or max(1, settings.length // 2),
+        horizon=settings.horizon // _MICROSECOND,
+        every=settings.every // _MICROSECOND,
+        valid_from=_microseconds(splits.valid_from),
+        test_from=_microseconds(splits.test_from),
+        last=_microseconds(splits.until),
+        judged_at_events=settings.judged_at == "event",
+    )
+    asked = tuple(SPLITS.index(split) for split in only)
+    lay_out = _Examples(codes=_codes(vocabulary, settings), calendar=calendar, splits=asked)
+    return SEQUENCES.select(_by_user(sessions).mapInArrow(lay_out, SEQUENCES.ddl))
+
+
+def latest(sessions: DataFrame, vocabulary: DataFrame, settings: SequenceSettings, as_of: datetime) -> DataFrame:
+    """The features of every user with an event at or before `as_of`, at that one moment: what scoring reads.
+
+    A user whose events are all of types that do not enter sequences is there too, with length 0.
+    """
+    moment = _microseconds(as_of)
+    lay_out = _Latest(codes=_codes(vocabulary, settings), length=settings.length, as_of=moment)
+    names = {"user_id", *SCALARS, *FEATURES}
+    ddl = ", ".join(f"`{column.name}` {column.type}" for column in SEQUENCES.columns if column.name in names)
+    return _by_user(sessions.where(F.unix_micros("started_at") <= moment)).mapInArrow(lay_out, ddl)
+
+
+def shuffled(rows: DataFrame, settings: SequenceSettings, num_files: int) -> DataFrame:
+    """The rows in an order without meaning, the same each time, in `num_files` files a split and cut: the feed shuffles row groups only."""
+    num_files = max(num_files, _LEAST_FILES)
+    place = F.xxhash64(F.lit(settings.seed), "user_id", "split", "cut", "as_of")
+    return rows.withColumn("_place", place).repartition(num_files, "_place").sortWithinPartitions("split", "cut", "_place").drop("_place")
+
+
+def _by_user(sessions: DataFrame) -> DataFrame:
+    """One user's sessions after another, oldest first. Sessions do not overlap, but may share their first or last moment."""
+    order = ("_user", "user_id", "started_at", "ended_at", "session_id")  # hashes compare faster than ids
+    keyed = sessions.withColumn("_user", F.xxhash64("user_id"))
+    return keyed.repartition("_user").sortWithinPartitions(*order).select(*COLUMNS)
+
+
+def _microseconds(moment: datetime) -> int:
+    """Since 1970; a moment without a zone is in UTC."""
+    moment = moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def _codes(vocabulary: DataFrame, settings: SequenceSettings) -> Codes:
+    rows = vocabulary.select("field", "value", "index", "upper").toPandas().sort_values("index")
+    known = {field: rows[rows.field == field] for field in ("item", "category", "price")}
+    for field, values in known.items():
+        if values["index"].tolist() != list(range(FIRST_INDEX, FIRST_INDEX + len(values))):
+            raise TableError(
+                f"the indices of field {field} are not {FIRST_INDEX}, {FIRST_INDEX + 1}, …",
+                where="vocabulary",
+                fix="Run jobs/sequence.py again.",
+            )
+    return Codes(
+        items=pa.array(known["item"].value, pa.string()),
+        categories=pa.array(known["category"].value, pa.string()),
+        edges=known["price"].upper.dropna().to_numpy(dtype=np.float64),
+        event_types=settings.event_types,
+        zone=_offsets(settings.time_zone),
+    )
+
+
+@cache
+def _offsets(zone: str) -> tuple[Int64, Int64]:
+    """When the zone's distance from UTC changes (to the hour, by its days from 1970 to 2100), and to how many microseconds."""
+    try:
+        there = ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, IsADirectoryError):
+        raise SettingsError(
+            f"there is no time zone {zone!r}", where="sequences.time_zone", fix="Use a name such as Europe/Berlin or UTC."
+        ) from None
+    start, num_days = datetime(1970, 1, 1, tzinfo=UTC), (date(2100, 1, 1) - date(1970, 1, 1)).days
+    days = [start + timedelta(days=day) for day in range(num_days)]
+    changes = [start]
+    for day, following in pairwise(days):
+        if day.astimezone(there).utcoffset() != following.astimezone(there).utcoffset():
+            quarters = [day + timedelta(minutes=15 * quarter) for quarter in range(97)]
+            before = [quarter.astimezone(there).utcoffset() for quarter in quarters]
+            changes += [quarters[place] for place in range(1, 97) if before[place] != before[place - 1]]
+    since = np.array([_microseconds(change) for change in changes], dtype=np.int64)
+    distance = [change.astimezone(there).utcoffset() or timedelta(0) for change in changes]
+    return since, np.array([gap // _MICROSECOND for gap in distance], dtype=np.int64)
+
+
+# ---- what runs on executors ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Examples:
+    """Sessions in Arrow batches, one user after another → rows of these splits in Arrow batches."""
+
+    codes: Codes
+    calendar: Calendar
+    splits: tuple[int, ...]
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for users, events, _ in histories(batches, self.codes):
+            for cuts in windows.all_cuts(events, self.calendar, self.splits):
+                for block, columns in windows.lay_out(events, cuts, self.calendar.length, LABELS):
+                    yield _arrow(users, block, columns, cut=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Latest:
+    """Sessions in Arrow batches, one user after another → a row a user at `as_of`."""
+
+    codes: Codes
+    length: int
+    as_of: int
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for users, events, began in histories(batches, self.codes):
+            user = np.flatnonzero(began <= self.as_of)
+            as_of = np.full(len(user), self.as_of)
+            end = windows.count_until(events, user, as_of)
+            cuts = Cuts(split=0, cut=0, user=user, as_of=as_of, end=end, earlier=events.offset[user], stop=end)
+            for block, columns in windows.lay_out(events, cuts, self.length, ()):
+                yield _arrow(users, block, columns, cut=False)
+
+
+def _arrow(users: pa.Array, cuts: Cuts, columns: Mapping[str, NDArray[Any]], *, cut: bool) -> pa.RecordBatch:
+    arrays = {"user_id": users.take(pa.array(cuts.user))}
+    if cut:
+        arrays["split"] = pa.repeat(SPLITS[cuts.split], len(cuts))
+        arrays["cut"] = pa.repeat(CUTS[cuts.cut], len(cuts))
+        arrays["as_of"] = pa.array(cuts.as_of).cast(pa.timestamp("us", tz="UTC"))
+    arrays |= {name: _list_array(column) for name, column in columns.items()}
+    names = [name for name in SEQUENCES.names if name in arrays]
+    return pa.RecordBatch.from_arrays([arrays[name] for name in names], names=names)
+
+
+def _list_array(column: NDArray[np.int32]) -> pa.Array:
+    if column.ndim == 1:
+        return pa.array(column, pa.int32())
+    rows, width = column.shape
+    return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1) * width, pa.int32()), pa.array(column.ravel(), pa.int32()))

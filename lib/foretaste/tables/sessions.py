@@ -1,5 +1,18 @@
 """sessions: runs of one user's events without a long pause."""
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from foretaste.settings import SessionSettings
 from foretaste.tables.table import Column, Table
 
 SESSIONS = Table(
@@ -22,3 +35,90 @@ SESSIONS = Table(
     clustered_by=("user_id", "started_at"),
     change_feed=True,
 )
+
+_ARRAYS = ("event_time", "item_id", "event_type", "price", "category")
+_ORDER = ("event_time", "session_hint", "event_id", "source")
+_RUNS = (
+    "user_id string, started_at timestamp, ended_at timestamp, num_events int, session_hint string, "
+    "event_time array<timestamp>, item_id array<string>, event_type array<string>, price array<double>, category array<string>"
+)
+
+
+def build(events: DataFrame, settings: SessionSettings) -> DataFrame:
+    """One row per session, the same on any partitioning: one shuffle by user, one sort, then the runs are cut as Arrow columns.
+
+    A session opens with a user's first event, after a pause longer than `gap`, and (use_hint) where session_hint changes.
+    An executor holds one Arrow batch and the session that it has not seen the end of, whatever a user's number of events.
+    """
+    by_user = events.select("user_id", *_ORDER, *_ARRAYS[1:], F.xxhash64("user_id").alias("user_hash")).repartition("user_hash")
+    ordered = by_user.sortWithinPartitions("user_hash", "user_id", *_ORDER)  # hashes compare faster than ids
+    runs = ordered.select("user_id", "session_hint", *_ARRAYS).mapInArrow(_Cutter(settings.gap, settings.use_hint), _RUNS)
+    return SESSIONS.select(runs.withColumn("session_id", _session_id(settings.use_hint)))
+
+
+def _session_id(use_hint: bool) -> SparkColumn:
+    """Unique within a user: ordered events open at most one session at a time and hint."""
+    hint = ["session_hint"] if use_hint else []  # concat_ws leaves nulls out, so no hint and an empty one differ
+    return F.md5(F.concat_ws("\x1f", F.unix_micros("started_at"), "user_id", *hint))
+
+
+@dataclass(frozen=True)
+class _Cutter:
+    """Ordered events → their runs, Arrow batch by Arrow batch."""
+
+    gap: timedelta
+    use_hint: bool
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        pending: list[pa.RecordBatch] = []  # the events of the session that is still open
+        previous: pa.RecordBatch | None = None  # the last event, as a batch of one
+        for batch in batches:
+            if batch.num_rows == 0:
+                continue
+            opening = np.flatnonzero(self._opens(previous, batch))
+            previous = batch.slice(batch.num_rows - 1)
+            if len(opening) == 0:
+                pending.append(batch)
+                continue
+            num_pending = sum(part.num_rows for part in pending)
+            bounds = opening + num_pending
+            closed = [*pending, batch.slice(0, opening[-1])]
+            if bounds[-1] > 0:
+                yield _runs(closed, bounds if bounds[0] == 0 else np.concatenate([[0], bounds]))
+            pending = [batch.slice(opening[-1])]
+        if pending:
+            yield _runs(pending, np.array([0, sum(part.num_rows for part in pending)]))
+
+    def _opens(self, previous: pa.RecordBatch | None, batch: pa.RecordBatch) -> NDArray[np.bool_]:
+        """(n,): whether each event of `batch` opens a session."""
+        both = pa.Table.from_batches([batch] if previous is None else [previous, batch]).combine_chunks()
+        time = both["event_time"].combine_chunks().cast(pa.int64()).to_numpy(zero_copy_only=False)
+        opens = _changes(both["user_id"]) | (np.diff(time) > self.gap // timedelta(microseconds=1))
+        if self.use_hint:
+            hint = both["session_hint"]
+            opens |= _changes(hint) | _changes(hint.is_null())
+        return np.concatenate([[True], opens]) if previous is None else opens
+
+
+def _changes(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """(n - 1,): whether a value differs from the one before it; False beside a null."""
+    different = pc.not_equal(column[1:], column[:-1])
+    return np.asarray(pc.fill_null(different, False), dtype=bool)
+
+
+def _runs(batches: list[pa.RecordBatch], bounds: NDArray[np.int64]) -> pa.RecordBatch:
+    """The events of `batches`, cut into the sessions [bounds[i], bounds[i + 1])."""
+    events = pa.Table.from_batches(batches).combine_chunks()
+    column = {name: events[name].combine_chunks() for name in events.column_names}
+    first, last = pa.array(bounds[:-1]), pa.array(bounds[1:] - 1)
+    offsets = pa.array(bounds.astype(np.int32))
+    return pa.RecordBatch.from_pydict(
+        {
+            "user_id": column["user_id"].take(first),
+            "started_at": column["event_time"].take(first),
+            "ended_at": column["event_time"].take(last),
+            "num_events": pa.array(np.diff(bounds).astype(np.int32)),
+            "session_hint": column["session_hint"].take(first),
+            **{name: pa.ListArray.from_arrays(offsets, column[name]) for name in _ARRAYS},
+        }
+    )

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from delta.tables import DeltaTable
+from delta.tables import DeltaMergeBuilder, DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
+from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -147,18 +148,64 @@ class Warehouse:
         self.create(table)
         self._save(table, rows, "overwrite", {"replaceWhere": where}, built_from)
 
-    def insert_new(self, table: Table, rows: DataFrame, within: str = "true") -> None:
-        """Adds the rows whose key the table lacks; `within` is a condition on `target` that prunes the files to compare with."""
-        self.create(table)
-        same_key = " AND ".join(f"target.{name} = source.{name}" for name in table.key)
-        merge = self.delta(table).alias("target").merge(rows.alias("source"), f"{same_key} AND ({within})")
-        merge.whenNotMatchedInsertAll().execute()
+    def insert_new(self, table: Table, rows: DataFrame, within: str = "true") -> int:
+        """Adds the rows whose key the table lacks, and returns how many those were.
 
-    def built_from(self, table: Table) -> dict[str, object]:
-        """What the last build said it was built from ({} if it never did)."""
+        `within` is a condition on `target` that prunes the files to compare with.
+        """
+        self.create(table)
+        merge = self.delta(table).alias("target").merge(rows.alias("source"), f"{_same_key(table)} AND ({within})")
+        return self._merge(table, merge.whenNotMatchedInsertAll())
+
+    def upsert(self, table: Table, rows: DataFrame) -> int:
+        """Adds the rows whose key the table lacks and replaces those that differ; returns how many both are."""
+        self.create(table)
+        same = " AND ".join(f"target.`{name}` <=> source.`{name}`" for name in table.names)
+        merge = self.delta(table).alias("target").merge(rows.alias("source"), _same_key(table))
+        return self._merge(table, merge.whenMatchedUpdateAll(condition=f"NOT ({same})").whenNotMatchedInsertAll())
+
+    def replace_rows_of(self, table: Table, rows: DataFrame, touched: DataFrame, built_from: Mapping[str, object] | None = None) -> int:
+        """Makes the rows whose key begins with one in `touched` (the key's first columns) equal to `rows`, in one commit.
+
+        Only rows that differ are written; returns how many were added or changed.
+        """
+        key, begin = list(table.key), touched.columns
+        old = self.read(table).select(*key).join(touched, on=begin, how="left_semi")
+        source = rows.withColumn("_is_there", F.lit(True)).join(old, on=key, how="full_outer")
+        gone = "source._is_there IS NULL"
+        same = " AND ".join(f"target.`{name}` <=> source.`{name}`" for name in table.names)
+        values: dict[str, str | SparkColumn] = {name: f"source.`{name}`" for name in table.names}
+        merge = self.delta(table).alias("target").merge(source.alias("source"), _same_key(table))
+        merge = merge.whenMatchedDelete(condition=gone).whenMatchedUpdate(condition=f"NOT ({same})", set=values)
+        with self.noted(built_from):
+            return self._merge(table, merge.whenNotMatchedInsert(values=values))
+
+    @contextmanager
+    def rows_per_group(self, number: int) -> Iterator[None]:
+        """Parquet files written inside have row groups of `number` rows.
+
+        Parquet 1.13 knows a row group's size in bytes only, but looks at it first after so many rows, and then one byte is too many.
+        """
+        settings = {
+            "parquet.block.size": "1",
+            "parquet.page.size.row.check.min": str(number),
+            "parquet.page.size.row.check.max": str(number),
+        }
+        for name, value in settings.items():
+            self.spark.conf.set(name, value)
+        try:
+            yield
+        finally:
+            for name in settings:
+                self.spark.conf.unset(name)
+
+    def built_from(self, table: Table, version: int | None = None) -> dict[str, object]:
+        """What the last build, or the last one up to `version`, said it was built from ({} if it never did)."""
         if not self.exists(table):
             return {}
         commits = self.delta(table).history().where("userMetadata IS NOT NULL").orderBy(F.desc("version"))
+        if version is not None:
+            commits = commits.where(F.col("version") <= version)
         last = commits.select("userMetadata").head()
         return dict(json.loads(last[0])) if last else {}
 
@@ -173,6 +220,14 @@ class Warehouse:
             yield
         finally:
             self.spark.conf.unset(_USER_METADATA)
+
+    def _merge(self, table: Table, merge: DeltaMergeBuilder) -> int:
+        """Runs the merge. Returns how many rows it wrote, as the table's history has it: one that changes nothing makes no commit."""
+        before = self.version(table)
+        merge.execute()
+        merges = self.delta(table).history().where((F.col("version") > before) & (F.col("operation") == "MERGE"))
+        done = merges.orderBy("version").select("operationMetrics").head()
+        return 0 if done is None else sum(int(done[0].get(name, 0)) for name in ("numTargetRowsInserted", "numTargetRowsUpdated"))
 
     def _save(self, table: Table, rows: DataFrame, mode: str, options: Mapping[str, str], built_from: Mapping[str, object] | None) -> None:
         writer = rows.write.format("delta").mode(mode).options(**options)
@@ -190,6 +245,10 @@ class Warehouse:
             raise TableError(
                 f"the warehouse refused: {reason}", where=self.path, fix="Check that it is reachable and that you may write there."
             ) from error
+
+
+def _same_key(table: Table) -> str:
+    return " AND ".join(f"target.`{name}` = source.`{name}`" for name in table.key)
 
 
 def _check_folder(folder: Path) -> None:

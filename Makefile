@@ -1,0 +1,67 @@
+# Foretaste. Every target sets up what it needs first; the second time that takes no time.
+CONFIG ?= conf/demo.yaml
+# What is packed for a cluster: the extras of setup.py in the environment, and where the cluster's machines have their Python 3.11.
+EXTRAS ?= demo uses
+PYTHON_PREFIX ?=
+DIST ?= dist
+SITE := .venv/lib/python3.11/site-packages
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Another Spark or Python on this machine is not ours.
+unexport SPARK_HOME SPARK_CONF_DIR PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.PHONY: help set-up demo test test-fast lint package zip environment lock clean
+.NOTPARALLEL:
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
+
+set-up: ## install all that is missing; the other targets do it too
+	@bash set-up.sh
+
+demo: set-up ## run the main job on the demo data, or on CONFIG=conf/….yaml
+	@python jobs/pipeline.py --config $(CONFIG)
+
+test: lint ## everything that must hold: style, types, walls, tests
+	@python -m pytest
+
+test-fast: lint ## the same without the tests that start a cluster
+	@python -m pytest -m "not cluster"
+
+lint: set-up ## style, types, and who may import whom
+	@ruff check --quiet .
+	@ruff format --check --quiet .
+	@mypy --no-error-summary
+	@lint-imports --no-logo
+
+package: set-up zip environment ## what a cluster needs; EXTRAS="demo uses" go in, PYTHON_PREFIX=/usr is where its machines have Python 3.11
+	@du -h $(DIST)/*
+	@echo 'spark-submit --master spark://HOST:7077 --properties-file conf/spark/cluster.conf \'
+	@echo '  --py-files $(DIST)/foretaste.zip --archives $(DIST)/environment.tar.gz#environment \'
+	@echo '  --conf spark.pyspark.python=./environment/bin/python --conf spark.pyspark.driver.python=$$PWD/.venv/bin/python \'
+	@echo '  jobs/pipeline.py --config $(CONFIG)'
+
+# A zip, since executors do not import from a wheel that --py-files brings.
+zip:
+	@rm -rf build/lib && mkdir -p $(DIST)
+	@python setup.py --quiet build_py --no-compile --build-lib build/lib
+	@cd build/lib && python -m zipfile -c $(abspath $(DIST))/foretaste.zip foretaste
+
+# The lock without the tools of development, in an environment of its own: venv-pack refuses one that points to a checkout.
+environment:
+	@rm -rf build/environment && mkdir -p $(DIST)
+	@uv pip compile --quiet --python .venv/bin/python --no-build-isolation --no-annotate --no-header $(addprefix --extra ,$(EXTRAS)) -c requirements.lock setup.py -o build/environment.lock >/dev/null
+	@uv venv --quiet --python .venv/bin/python build/environment
+	@uv pip sync --quiet --python build/environment/bin/python --find-links $$(sed -n 3p .venv/set-up.stamp) --only-binary horovod build/environment.lock
+	@cp $(SITE)/pyspark/jars/delta-*.jar build/environment/lib/python3.11/site-packages/pyspark/jars/
+	@echo "packing $$(du -sh build/environment | cut -f 1) into $(DIST)/environment.tar.gz: 3 to 7 minutes, most of it CUDA's libraries"
+	@venv-pack --quiet --force --prefix build/environment --compress-level 1 $(if $(PYTHON_PREFIX),--python-prefix $(PYTHON_PREFIX)) --output $(DIST)/environment.tar.gz
+	@chmod a+r $(DIST)/environment.tar.gz && rm -rf build/environment
+
+lock: set-up ## compile requirements.lock anew from setup.py, keeping its versions where they still fit
+	@uv pip compile setup.py --all-extras --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" --quiet -o requirements.lock
+
+clean: ## remove what make built, but not .venv or the caches
+	@rm -rf build $(DIST) lib/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache spark-warehouse metastore_db derby.log
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

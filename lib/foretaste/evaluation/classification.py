@@ -1,0 +1,112 @@
+"""How well a yes-or-no prediction separates and how far its probabilities can be believed, from sums that partitions add up.
+
+Areas under curves are no sums over rows, so scores are counted in NUM_BINS bins of the logit, for each class and resample. The areas
+are then exact for scores rounded to bins of 0.016 in the logit. A pair of a positive and a negative row in one bin counts as a tie,
+half right, so roc_auc is off by at most `roc_auc_error` = half the share of such pairs; the metrics tell it for the data at hand.
+All else (accuracy, precision, recall, f1, brier, log_loss, calibration_error) is exact.
+
+accuracy, precision, recall, f1   at probability > 0.5; precision and f1 are 0 where nothing is predicted positive
+pr_auc                            average precision: the sum of precision · (rise of recall) over falling thresholds, as scikit-learn's
+calibration_error                 expected calibration error over 15 equal-width bins of the probability (Guo et al. 2017, L1)
+lift_first_decile                 share of positives among the tenth of rows with the highest scores, over their share among all rows;
+                                  of rows tied at the edge of that tenth a proportional part is taken
+majority_accuracy                 the accuracy of always naming the more frequent class of the rows judged
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foretaste.contract import Batch
+from foretaste.errors import ModelError
+from foretaste.evaluation.judge import JUDGED, Sums, add_rows, ratio
+
+NUM_BINS = 2000
+LOGIT_RANGE = 16.0  # the first and the last bin take what lies beyond
+NUM_CALIBRATION_BINS = 15
+DECILE = 0.1
+
+_TP, _FP, _FN, _TN, _LOG_LOSS, _BRIER = range(2, 8)
+_CALIBRATION = 8  # for each bin the sums of 1, probability and label
+_NEGATIVE = _CALIBRATION + 3 * NUM_CALIBRATION_BINS
+_POSITIVE = _NEGATIVE + NUM_BINS
+
+
+class Binary:
+    """The Judge of yes-or-no models, whose scores are logits. `label`: where Batch.labels holds (B,) of 0 or 1."""
+
+    num_sums = _POSITIVE + NUM_BINS
+    headline = "roc_auc"
+    lower_is_better = frozenset({"calibration_error", "brier", "log_loss"})
+
+    def __init__(self, *, label: str) -> None:
+        self.label = label
+
+    def add(self, sums: Sums, scores: Tensor, batch: Batch[Tensor], weights: NDArray[np.float64]) -> None:
+        logit = scores.double().numpy()  # (B,)
+        if np.isnan(logit).any():
+            raise ModelError("the model scores NaN", where="evaluation", fix="Train it again, with a lower learning rate or clip_norm.")
+        label = batch.labels[self.label].long().numpy()
+        probability = torch.sigmoid(scores.double()).numpy()
+        predicted = logit > 0
+        outcome = np.where(predicted, np.where(label == 1, _TP, _FP), np.where(label == 1, _FN, _TN))
+        log_loss = np.logaddexp(0.0, np.where(label == 1, -logit, logit))
+        interval = np.minimum((probability * NUM_CALIBRATION_BINS).astype(np.int64), NUM_CALIBRATION_BINS - 1)
+        bins = ((np.clip(logit, -LOGIT_RANGE, LOGIT_RANGE) + LOGIT_RANGE) * (NUM_BINS / (2 * LOGIT_RANGE))).astype(np.int64)
+        histogram = np.where(label == 1, _POSITIVE, _NEGATIVE) + np.minimum(bins, NUM_BINS - 1)
+
+        sums[JUDGED] += weights.sum(0)
+        add_rows(sums, outcome, weights)
+        sums[_LOG_LOSS] += log_loss @ weights
+        sums[_BRIER] += (probability - label) ** 2 @ weights
+        for offset, value in enumerate((np.ones_like(probability), probability, label)):
+            add_rows(sums, _CALIBRATION + 3 * interval + offset, value[:, None] * weights)
+        add_rows(sums, histogram, weights)
+
+    def metrics(self, sums: Sums) -> dict[str, NDArray[np.float64]]:
+        num_rows = sums[JUDGED]
+        tp, fp, fn, tn = sums[_TP], sums[_FP], sums[_FN], sums[_TN]
+        negative, positive = sums[_NEGATIVE:_POSITIVE], sums[_POSITIVE:]
+        share = ratio(tp + fn, num_rows)
+        return {
+            "accuracy": ratio(tp + tn, num_rows),
+            "majority_accuracy": np.maximum(share, 1 - share),
+            "precision": ratio(tp, tp + fp, empty=0.0),
+            "recall": ratio(tp, tp + fn),
+            "f1": ratio(2 * tp, 2 * tp + fp + fn, empty=0.0),
+            "roc_auc": roc_auc(negative, positive),
+            "roc_auc_error": ratio((negative * positive).sum(0), 2 * negative.sum(0) * positive.sum(0)),
+            "pr_auc": average_precision(negative, positive),
+            "calibration_error": _calibration_error(sums),
+            "brier": ratio(sums[_BRIER], num_rows),
+            "log_loss": ratio(sums[_LOG_LOSS], num_rows),
+            "lift_first_decile": lift(negative, positive, DECILE),
+        }
+
+
+def roc_auc(negative: NDArray[np.float64], positive: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(R,) from (bins, R) counts by rising score: the share of pairs in which the positive scores higher, ties half."""
+    lower = np.cumsum(negative, axis=0) - negative
+    return ratio((positive * (lower + negative / 2)).sum(0), negative.sum(0) * positive.sum(0))
+
+
+def average_precision(negative: NDArray[np.float64], positive: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(R,) from (bins, R) counts by rising score."""
+    hits = np.cumsum(positive[::-1], axis=0)
+    named = hits + np.cumsum(negative[::-1], axis=0)
+    return ratio((positive[::-1] * ratio(hits, named, empty=0.0)).sum(0), positive.sum(0))
+
+
+def lift(negative: NDArray[np.float64], positive: NDArray[np.float64], part: float) -> NDArray[np.float64]:
+    """(R,) from (bins, R) counts by rising score: share of positives in the best `part` of the rows, over their share in all."""
+    falling = (negative + positive)[::-1]
+    num_rows = falling.sum(0)
+    before = np.cumsum(falling, axis=0) - falling
+    taken = ratio(np.clip(part * num_rows - before, 0.0, falling), falling, empty=0.0)  # of each bin, from the best down
+    return ratio((taken * positive[::-1]).sum(0), part * positive.sum(0))
+
+
+def _calibration_error(sums: Sums) -> NDArray[np.float64]:
+    probability, label = (sums[_CALIBRATION + offset : _NEGATIVE : 3] for offset in (1, 2))
+    return ratio(np.abs(probability - label).sum(0), sums[JUDGED])

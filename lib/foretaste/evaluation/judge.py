@@ -1,0 +1,52 @@
+"""What a family of metrics is: sums over rows from which its metrics follow, so that partitions and resamples only add up."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foretaste.contract import Batch
+
+Sums = NDArray[np.float64]
+"""(S, R): S sums over rows, each with the weights of R resamples; the first resample weighs every row 1.
+
+Its first line is the weight of the rows that were judged, its second that of the rows that could not be.
+"""
+JUDGED, LEFT_OUT = 0, 1
+
+
+class Scorer(Protocol):
+    """A model or a baseline: (B, num_items) scores with PAD and UNKNOWN at -inf, or (B,) logits, as `Model.score` gives them."""
+
+    def score(self, batch: Batch[Tensor]) -> Tensor: ...
+
+
+class Judge(Protocol):
+    """num_sums: S. lower_is_better: the metrics that are errors. headline: the metric that decides which of two is better."""
+
+    num_sums: int
+    headline: str
+    lower_is_better: frozenset[str]
+
+    def add(self, sums: Sums, scores: Tensor, batch: Batch[Tensor], weights: NDArray[np.float64]) -> None:
+        """Adds B rows to `sums`, with their (B, R) weights."""
+
+    def metrics(self, sums: Sums) -> Mapping[str, NDArray[np.float64]]:
+        """Metric name → (R,), NaN where it is not defined, such as an AUC with one class only."""
+
+
+def add_rows(sums: Sums, index: NDArray[np.integer[Any]], rows: NDArray[np.float64]) -> None:
+    """sums[index[i]] += rows[i] for each i, also where an index comes twice. index: (n,), rows: (n, R)."""
+    if len(index) == 0:
+        return
+    order = np.argsort(index, kind="stable")
+    lines, starts = np.unique(index[order], return_index=True)
+    sums[lines] += np.add.reduceat(rows[order], starts, axis=0)
+
+
+def ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64], empty: float = np.nan) -> NDArray[np.float64]:
+    """numerator / denominator, and `empty` where the denominator is 0."""
+    whole = denominator != 0
+    return np.where(whole, numerator / np.where(whole, denominator, 1.0), empty)

@@ -1,0 +1,220 @@
+"""A pinned table version → Petastorm → Batch. Each rank reads its own row groups; `order` says which rows and when.
+
+Petastorm's `make_batch_reader` makes a `Reader` around its own arrow worker. The same Reader is made here around another worker
+and an explicit list of row groups, because the stock ones (0.13.1)
+- shard by row group number, which is neither even nor exact,
+- read the footers of all files in every rank and epoch, and each file's twice more for every row group,
+- build a Python object for each list of each column,
+- and, with small row groups and several threads, give them in another order, or end before all were read (both seen often).
+What is left to it: the threads, the bounded queues between them and us, and the supply of work in order.
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import torch
+from fsspec.implementations.arrow import ArrowFSWrapper  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from petastorm.reader import Reader
+from petastorm.workers_pool import EmptyResultError
+from petastorm.workers_pool.thread_pool import ThreadPool
+from petastorm.workers_pool.ventilator import ConcurrentVentilator
+from petastorm.workers_pool.worker_base import WorkerBase
+from pyarrow.filesystem import DaskFileSystem
+
+from foretaste.contract import SCALARS, Batch
+from foretaste.errors import FeedError
+from foretaste.feed.groups import Columns, Loaded, RowGroups
+from foretaste.feed.order import Order, Read, Section, steps_per_epoch
+from foretaste.feed.snapshot import Pin, filesystem_of, open_parquet
+
+_BLOCK_ROWS = 4096  # rows that are put together at once; several steps, where a step is small
+_QUEUED = 1024  # row groups that wait for a thread: numbers, no data
+
+
+def batches(
+    pin: Pin,
+    *,
+    rank: int = 0,
+    size: int = 1,
+    batch_size: int,
+    features: Sequence[str],
+    labels: Sequence[str] = (),
+    epoch: int = 0,
+    seed: int = 0,
+    shuffle: bool = True,
+    drop_uneven: bool = True,
+    num_threads: int = 2,
+) -> Generator[Batch[torch.Tensor], None, None]:
+    """One rank's part of one epoch, in batches of int32 tensors that share no memory with later ones.
+
+    batch_size:  rows in a step over all `size` ranks; a rank's share of it is `order.share`
+    shuffle:     row groups, and rows in them, in an order of (seed, epoch); else in the table's own, the remainder always its last rows
+    drop_uneven: leave out the rows that fill no global batch, so that all ranks take the same steps (`steps_per_epoch`); else they
+                 come last, shared out too, each row once: ranks may then take a step more or less than others
+    Same arguments, same batches, whatever the number of threads. Close the iterator to stop early: that ends its threads.
+    FeedError where ranks, rows and batch size do not go together, and where a file is gone, cut short or lacks a column.
+    """
+    if drop_uneven:
+        steps_per_epoch(pin, size, batch_size)  # refuses now, and not on the first batch
+    order = Order(pin, batch_size=batch_size, epoch=epoch, seed=seed, shuffle=shuffle)
+    sections = order.sections(rank=rank, size=size, drop_uneven=drop_uneven)
+    columns = (*features, *SCALARS, *labels)
+    return _to_torch(columns_of(pin, order, sections, columns, num_threads), features, labels)
+
+
+def _to_torch(
+    steps: Generator[Columns, None, None], features: Sequence[str], labels: Sequence[str]
+) -> Generator[Batch[torch.Tensor], None, None]:
+    with closing(steps):
+        for step in steps:
+            scalars = {name: torch.from_numpy(step[name]) for name in SCALARS}
+            yield Batch(
+                features={name: torch.from_numpy(step[name]) for name in features},
+                labels={name: torch.from_numpy(step[name]) for name in labels},
+                **scalars,
+            )
+
+
+def columns_of(
+    pin: Pin, order: Order, sections: Sequence[Section], columns: Sequence[str], num_threads: int
+) -> Generator[Columns, None, None]:
+    """The steps of these sections: column → (share,) or (share, T). What is held is bounded, whatever the table's size."""
+    planned = [(section, max(1, _BLOCK_ROWS // section.share)) for section in sections]
+    reads = [read for section, steps_at_once in planned for read in order.reads(section, steps_at_once)]
+    if not reads:
+        return
+    groups = RowGroups(pin, order, reads, columns)
+    with closing(groups), closing(_PinnedReader(groups, num_threads)) as reader:
+        supply = reader.in_order()
+        for section, steps_at_once in planned:
+            yield from _assemble(section, steps_at_once, order, supply)
+
+
+def _assemble(section: Section, steps_at_once: int, order: Order, supply: Iterator[tuple[Read, Loaded]]) -> Iterator[Columns]:
+    """Puts steps together, `steps_at_once` at a time: each lane copies its next rows to its place in each of them."""
+    held: dict[int, tuple[Read, Loaded]] = {}
+    for step in range(0, section.num_steps, steps_at_once):
+        num_steps = min(steps_at_once, section.num_steps - step)
+        block: Columns = {}
+        for number, lane in enumerate(section.lanes):
+            rows = slice(lane.offset, lane.offset + lane.width)
+            taken, end = step * lane.width, (step + num_steps) * lane.width
+            parts: list[Loaded] = []
+            while taken < end:
+                if number not in held:
+                    held[number] = next(supply)
+                    assert held[number][0].lane == number, "reads come in the order in which lanes need them"
+                read, (arrays, permutation) = held[number]
+                until = min(end, read.last)
+                index = permutation[lane.row(np.arange(taken, until)) - order.bounds[read.place]]
+                parts.append((arrays, index))
+                if until == read.last:
+                    del held[number]
+                taken = until
+            for name, array in parts[0][0].items():
+                if name not in block:
+                    block[name] = np.empty((num_steps, section.share, *array.shape[1:]), dtype=array.dtype)
+                block[name][:, rows] = _gather(name, parts).reshape(num_steps, lane.width, *array.shape[1:])
+        for index_in_block in range(num_steps):
+            yield {name: array[index_in_block] for name, array in block.items()}
+
+
+def _gather(name: str, parts: Sequence[Loaded]) -> NDArray[Any]:
+    """The chosen rows of a column, part after part."""
+    taken = [arrays[name].take(index, axis=0) for arrays, index in parts]
+    return taken[0] if len(taken) == 1 else np.concatenate(taken)
+
+
+class _Worker(WorkerBase):  # type: ignore[misc]
+    """Runs in Petastorm's threads."""
+
+    def process(self, load: Callable[[int], Loaded | FeedError], number: int) -> None:
+        self.publish_func((number, load(number)))
+
+    @staticmethod
+    def new_results_queue_reader() -> "_Results":
+        return _Results()
+
+
+class _Results:
+    """Hands results from Petastorm's queues on as they are."""
+
+    batched_output = True
+
+    def read_next(self, pool: Any, schema: Any, ngram: Any) -> Any:
+        try:
+            return pool.get_results()
+        except EmptyResultError:
+            raise StopIteration from None
+
+
+class _FirstFile(DaskFileSystem):  # type: ignore[misc]
+    """A file system in the old form that Petastorm needs, good enough to read one file's schema."""
+
+    def isdir(self, path: str) -> bool:
+        return False
+
+    def isfile(self, path: str) -> bool:
+        return True
+
+
+class _PinnedReader(Reader):  # type: ignore[misc]
+    """Petastorm's Reader over a given list of row groups, in the list's order."""
+
+    def __init__(self, groups: RowGroups, num_threads: int) -> None:
+        self._groups = groups
+        filesystem, path = filesystem_of(groups.first_url)
+        open_parquet(groups.first_url).close()  # a file that is gone or cut short is named by our error, not by Petastorm's
+        # A result is followed by a message that it is done, so each takes two places in the queues.
+        pool = ThreadPool(num_threads, results_queue_size=2 * groups.groups_ahead)
+        with warnings.catch_warnings():
+            # Petastorm uses parts of pyarrow that later versions drop; the lock file holds the version that has them.
+            warnings.filterwarnings("ignore", category=FutureWarning, message=".*(deprecated|legacy)")
+            warnings.filterwarnings("ignore", category=UserWarning, message="Column .* has an unsupported field")  # we read none of them
+            super().__init__(
+                _FirstFile(ArrowFSWrapper(filesystem)),
+                [path],
+                schema_fields=groups.columns,
+                reader_pool=pool,
+                worker_class=_Worker,
+                shuffle_row_groups=False,
+                is_batched_reader=True,
+            )
+
+    def _create_ventilator(self, *_: Any) -> ConcurrentVentilator:
+        """Replaces the first file's row groups by ours."""
+        work = [{"load": self._groups.load, "number": number} for number in range(len(self._groups.reads))]
+        return ConcurrentVentilator(self._workers_pool.ventilate, work, iterations=1, max_ventilation_queue_size=_QUEUED)
+
+    def in_order(self) -> Iterator[tuple[Read, Loaded]]:
+        """Each row group of the list once, in the list's order, whichever thread was first."""
+        early: dict[int, Loaded | FeedError] = {}
+        for number, read in enumerate(self._groups.reads):
+            while number not in early:
+                ready, loaded = self._next_result()
+                early[ready] = loaded
+            result = early.pop(number)
+            if isinstance(result, FeedError):
+                raise result
+            yield read, result
+
+    def _next_result(self) -> tuple[int, Loaded | FeedError]:
+        # Petastorm says that all is done when its threads are idle and the last work was handed out, also if that happened in between.
+        for _ in range(1000):
+            try:
+                result: tuple[int, Loaded | FeedError] = next(self)
+            except StopIteration:
+                time.sleep(0.001)
+            else:
+                return result
+        raise FeedError("Petastorm stopped before the last row group", where=self._groups.pin.where, fix="Run the job again.")
+
+    def close(self) -> None:
+        """Ends the threads, and waits until they have."""
+        self.stop()
+        self.join()

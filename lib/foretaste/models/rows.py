@@ -1,0 +1,25 @@
+"""Rows of different lengths in one batch: where their events lie, and the state after the last one."""
+
+import torch
+from torch import Tensor
+
+from foretaste.contract import Batch
+
+
+def left_aligned(batch: Batch[Tensor]) -> Batch[Tensor]:
+    """The batch with each row's events moved to its left end, and the columns that no row needs cut off.
+
+    A causal encoder then never sees padding before an event, so scores do not depend on it; and short rows cost less.
+    """
+    columns = batch.item.shape[1]
+    longest = max(1, int(batch.length.max()))
+    start = columns - batch.length.long()
+    index = (torch.arange(longest, device=start.device) + start[:, None]) % columns  # (B, longest); past the end it wraps into PADs
+    features = {name: feature.gather(1, index) for name, feature in batch.features.items()}
+    return Batch(features=features, length=batch.length, fresh=batch.fresh, recency=batch.recency, labels=batch.labels)
+
+
+def last(states: Tensor, length: Tensor) -> Tensor:
+    """The state after each left-aligned row's last event. (B, T, H), (B,) → (B, H)"""
+    rows = torch.arange(len(states), device=states.device)
+    return states[rows, (length.long() - 1).clamp(min=0)]

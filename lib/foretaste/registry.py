@@ -1,0 +1,285 @@
+"""Stored models: `<warehouse>/models/<name>/<version>/` with weights, vocabulary and all that is known of how they came about.
+
+    weights.safetensors   the network's tensors, no pickle
+    vocabulary.parquet    the vocabulary table as it was: which integer stands for which item, category and price
+    model.json            everything else
+
+A version is written to a temporary folder and renamed: a reader sees all of it or nothing. Each is logged to MLflow too, in
+`<warehouse>/mlflow.db` unless MLFLOW_TRACKING_URI names another place (`off`: nowhere). The only file that knows MLflow.
+Reading needs no Spark and no MLflow.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import safetensors.torch
+from numpy.typing import NDArray
+
+import foretaste
+from foretaste.contract import Sizes
+from foretaste.errors import ModelError
+from foretaste.models import Model, build
+
+if TYPE_CHECKING:  # the scorer loads models without Spark
+    from pyspark.sql import DataFrame
+
+    from foretaste.tables import Warehouse
+
+WEIGHTS, VOCABULARY, ABOUT = "weights.safetensors", "vocabulary.parquet", "model.json"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredModel:
+    """One version of a model.
+
+    model:       ModelSettings as a dict: the network's name and its options
+    calibration: slope and intercept that turn a binary head's logit into a log-odds; None for other heads
+    metrics:     of the best epoch, on validation rows; history: one entry an epoch
+    tables:      table name → the version it learnt from
+    sha256:      of the weights
+    folder:      where it lies
+    base_rate:   the share of positives among the training rows of a binary head: the answer for a user without history
+    """
+
+    name: str
+    version: int
+    task: str
+    head: str
+    label: str
+    model: Mapping[str, Any]
+    sizes: Sizes
+    calibration: Mapping[str, float] | None
+    metrics: Mapping[str, float]
+    history: Sequence[Mapping[str, float]]
+    tables: Mapping[str, int]
+    seed: int
+    settings: Mapping[str, Any]
+    code_version: str
+    sha256: str
+    folder: str
+    base_rate: float | None = None
+
+    @property
+    def where(self) -> str:
+        return f"{self.name} version {self.version}, {self.folder}"
+
+    def network(self) -> Model:
+        """The network with its weights, ready to score on the CPU; ModelError where they are cut short or of another vocabulary."""
+        path = Path(self.folder) / WEIGHTS
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"the weights cannot be read: {error.strerror}", where=str(path), fix=_RETRAIN) from error
+        if hashlib.sha256(data).hexdigest() != self.sha256:
+            raise ModelError("the weights are cut short or were changed", where=str(path), fix=_RETRAIN)
+        options = {**self.model, "hidden": tuple(self.model["hidden"]), "features": tuple(self.model["features"])}
+        network = build(**options, head=self.head, label=self.label, sizes=self.sizes)
+        try:
+            network.load_state_dict(safetensors.torch.load(data))
+        except (RuntimeError, safetensors.SafetensorError) as error:
+            raise ModelError(
+                "the weights are of another network or vocabulary than model.json says", where=self.where, fix=_RETRAIN
+            ) from error
+        return network.eval().requires_grad_(False)
+
+    def item_ids(self) -> NDArray[np.object_]:
+        """(num_items,) the shop's id of each item by its index; None for PAD and UNKNOWN."""
+        items = self.vocabulary(columns=["value", "index"], filters=[("field", "==", "item")])
+        index = items.column("index").to_numpy()
+        if len(index) and int(index.max()) >= self.sizes.num_items:
+            raise ModelError("the vocabulary beside the weights is of another model", where=self.where, fix=_RETRAIN)
+        ids = np.full(self.sizes.num_items, None, dtype=object)
+        ids[index] = items.column("value").to_numpy()
+        return ids
+
+    def vocabulary(self, **reading: Any) -> pa.Table:
+        """The vocabulary table as it was when the model learnt; `reading` goes to pyarrow's read_table."""
+        path = Path(self.folder) / VOCABULARY
+        try:
+            return pq.read_table(path, **reading)
+        except (OSError, pa.ArrowException) as error:
+            raise ModelError("the model's vocabulary cannot be read", where=str(path), fix=_RETRAIN) from error
+
+
+_RETRAIN = "Train it again with jobs/train.py, or name an older version."
+
+
+def save(
+    warehouse: "Warehouse",
+    *,
+    name: str,
+    task: str,
+    head: str,
+    label: str,
+    model: Mapping[str, Any],
+    sizes: Sizes,
+    weights: Path,
+    vocabulary: "DataFrame",
+    calibration: Mapping[str, float] | None,
+    metrics: Mapping[str, float],
+    history: Sequence[Mapping[str, float]],
+    tables: Mapping[str, int],
+    seed: int,
+    settings: Mapping[str, Any],
+    base_rate: float | None = None,
+) -> StoredModel:
+    """Stores it as the next version. `vocabulary` is no larger than the model itself, so it goes through the driver, as Arrow."""
+    parent = _models(warehouse.path) / name
+    building = parent / f".{uuid.uuid4().hex}"
+    data = weights.read_bytes()
+    try:
+        building.mkdir(parents=True)
+        (building / WEIGHTS).write_bytes(data)
+        rows = vocabulary.toPandas()
+        pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), building / VOCABULARY)
+        stored = StoredModel(
+            name=name,
+            version=0,
+            task=task,
+            head=head,
+            label=label,
+            model=dict(model),
+            sizes=sizes,
+            calibration=calibration,
+            metrics=metrics,
+            history=tuple(history),
+            tables=tables,
+            seed=seed,
+            settings=settings,
+            code_version=code_version(),
+            sha256=hashlib.sha256(data).hexdigest(),
+            folder="",
+            base_rate=base_rate,
+        )
+        stored = _publish(stored, building, parent)
+    except OSError as error:
+        shutil.rmtree(building, ignore_errors=True)
+        raise ModelError(
+            f"the model cannot be stored: {error.strerror}", where=str(parent), fix="Make room there, or set warehouse.path."
+        ) from error
+    _log_run(warehouse.path, stored)
+    return stored
+
+
+def load(root: str, name: str, version: int | None = None) -> StoredModel:
+    """The model in the warehouse at `root`: that version, or the newest; ModelError where there is none or it is not whole."""
+    parent = _models(root) / name
+    known = versions(root, name)
+    if not known:
+        raise ModelError(f"there is no model {name!r} yet", where=str(parent), fix="Train it first with jobs/train.py.")
+    if version is not None and version not in known:
+        raise ModelError(
+            f"there is no version {version} of model {name!r}", where=str(parent), fix=f"Use one of {known[0]} to {known[-1]}."
+        )
+    folder = parent / str(known[-1] if version is None else version)
+    try:
+        fields = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        return StoredModel(**{**fields, "sizes": Sizes(**fields["sizes"]), "folder": str(folder)})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError("model.json is cut short, or of another release", where=str(folder), fix=_RETRAIN) from error
+
+
+def versions(root: str, name: str) -> list[int]:
+    """The versions of a model, oldest first."""
+    parent = _models(root) / name
+    return sorted(int(path.name) for path in parent.iterdir() if path.name.isdigit()) if parent.is_dir() else []
+
+
+@functools.cache
+def code_version() -> str:
+    """The release, and a digest of the package's source, so that an edited checkout is told from it."""
+    digest = hashlib.sha256()
+    package = Path(foretaste.__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
+    return f"{foretaste.__version__}+{digest.hexdigest()[:12]}"
+
+
+def _publish(stored: StoredModel, building: Path, parent: Path) -> StoredModel:
+    """Renames the finished folder to the next free version, also where another run takes one at the same moment."""
+    while True:
+        version = max((int(path.name) for path in parent.iterdir() if path.name.isdigit()), default=0) + 1
+        stored = dataclasses.replace(stored, version=version, folder=str(parent / str(version)))
+        about = {key: value for key, value in dataclasses.asdict(stored).items() if key != "folder"}
+        (building / ABOUT).write_text(json.dumps(about, indent=2), encoding="utf-8")
+        try:
+            building.rename(stored.folder)
+        except OSError:
+            if Path(stored.folder).exists():
+                continue
+            raise
+        return stored
+
+
+def _models(root: str) -> Path:
+    if "://" in root:
+        raise ModelError(
+            "models are kept in a folder, not at a URL",
+            where=root,
+            fix="Set warehouse.path to a mounted folder (/Volumes/…, /dbfs/…, NFS), and catalog and schema for the tables.",
+        )
+    return Path(root) / "models"
+
+
+def _log_run(root: str, stored: StoredModel) -> None:
+    """One MLflow run for the version. Whatever goes wrong there is a warning, never the end of a job."""
+    if os.environ.get("MLFLOW_TRACKING_URI") == "off":
+        return
+    try:
+        import mlflow
+
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        own = None if "DATABRICKS_RUNTIME_VERSION" in os.environ else f"sqlite:///{root}/mlflow.db"
+        client = mlflow.MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or own)
+        experiment = client.get_experiment_by_name(f"foretaste-{stored.name}")
+        number = experiment.experiment_id if experiment else client.create_experiment(f"foretaste-{stored.name}", f"{root}/mlruns")
+        run = client.create_run(number, run_name=f"{stored.name} version {stored.version}").info.run_id
+        now = int(time.time() * 1000)
+        parameters = [mlflow.entities.Param(key, str(value)[:500]) for key, value in _parameters(stored).items()]
+        metrics = [mlflow.entities.Metric(key, value, now, epoch) for key, value, epoch in _curves(stored)]
+        client.log_batch(run, metrics=metrics[:_MOST_METRICS], params=parameters[:_MOST_PARAMETERS])
+        for name in (ABOUT, WEIGHTS):
+            client.log_artifact(run, str(Path(stored.folder) / name))
+        client.set_terminated(run)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        _log.warning("MLflow did not take the run of %s version %d: %s: %s", stored.name, stored.version, type(error).__name__, reason)
+
+
+_MOST_METRICS, _MOST_PARAMETERS = 1000, 100  # what MLflow takes in one call
+
+
+def _parameters(stored: StoredModel) -> dict[str, Any]:
+    versions_of = {f"table.{table}": version for table, version in stored.tables.items()}
+    return {**_flat(stored.settings), **versions_of, "seed": stored.seed, "code_version": stored.code_version, "sha256": stored.sha256}
+
+
+def _curves(stored: StoredModel) -> list[tuple[str, float, int]]:
+    """(name, value, epoch): each epoch's, and the best. MLflow refuses @ in a name."""
+    best = [(f"best.{name}", value, 0) for name, value in stored.metrics.items()]
+    curves = [(name, value, int(entry["epoch"])) for entry in stored.history for name, value in entry.items() if name != "epoch"]
+    return [(name.replace("@", "_at_"), float(value), epoch) for name, value, epoch in (*best, *curves)]
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `group.key`."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,52 @@
+"""Between Spark's Arrow batches and numpy, whole columns at a time: no Python object is made for a row or an element."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from foretaste.contract import FEATURES, SCALARS, Batch
+from foretaste.errors import TableError
+
+TARGETS = pa.list_(
+    pa.struct([pa.field("target_id", pa.string()), pa.field("score", pa.float64()), pa.field("reasons", pa.list_(pa.string()))])
+)
+"""The Arrow type of the scores table's `targets`."""
+
+
+def to_batch(rows: pa.RecordBatch, labels: Sequence[str] = ()) -> Batch[NDArray[np.int32]]:
+    """The features that `rows` has (others are not there), its scalars and these labels, as arrays that share Arrow's memory."""
+    names = rows.schema.names
+    return Batch(
+        features={name: _array(rows, name) for name in FEATURES if name in names},
+        labels={name: _array(rows, name) for name in labels},
+        **{name: _array(rows, name) for name in SCALARS},
+    )
+
+
+def _array(rows: pa.RecordBatch, name: str) -> NDArray[np.int32]:
+    """(n,) of an int column; (n, T) of a column of int lists, which must all have the same length T."""
+    column = rows.column(name)
+    listed = pa.types.is_list(column.type)
+    flat = column.flatten() if listed else column  # flatten minds the offset of a slice; null lists vanish in it
+    if column.null_count or flat.null_count:
+        raise TableError(f"the column {name} holds a null", where=name, fix="Write the table again.")
+    numbers: NDArray[np.int32] = flat.to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
+    if not listed:
+        return numbers
+    width = len(flat) // len(column) if len(column) else 0
+    if not np.array_equal(np.diff(column.offsets.to_numpy()), np.full(len(column), width)):
+        raise TableError(f"the lists of {name} differ in length", where=name, fix="Write the table again with one sequences.length.")
+    matrix: NDArray[np.int32] = numbers.reshape(len(column), width)
+    return matrix
+
+
+def targets(ids: pa.Array, position: NDArray[np.int64], score: NDArray[np.float64]) -> pa.ListArray:
+    """(n, k) positions in `ids` and their (n, k) scores → n lists of k targets, each without reasons."""
+    num_rows, width = position.shape
+    count = num_rows * width
+    reasons = pa.ListArray.from_arrays(pa.array(np.zeros(count + 1, dtype=np.int32)), pa.array([], pa.string()))
+    each = [ids.take(pa.array(position.ravel())), pa.array(score.ravel(), pa.float64()), reasons]
+    structs = pa.StructArray.from_arrays(each, fields=list(TARGETS.value_type))
+    return pa.ListArray.from_arrays(pa.array(np.arange(0, count + 1, width, dtype=np.int32)), structs)

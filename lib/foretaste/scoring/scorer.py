@@ -1,0 +1,75 @@
+"""A stored model that answers for many users at once. numpy and torch, no Spark: the trainer, the UDF and a plain process share it."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foretaste.contract import FIRST_INDEX, Batch
+from foretaste.errors import ModelError
+from foretaste.registry import StoredModel
+from foretaste.scoring.topk import Catalogue
+
+
+class ModelScorer:
+    """Scores batches of one row or more, `batch_size` users at a time: memory is bounded by that, whatever the batch and the catalogue."""
+
+    def __init__(self, stored: StoredModel, batch_size: int) -> None:
+        self.stored = stored
+        self.batch_size = batch_size
+        self.network = stored.network()
+        self.catalogue: Catalogue | None = None
+        if stored.head == "items":
+            with torch.inference_mode():
+                self.catalogue = Catalogue(*self.network.item_weights())
+
+    def score(self, batch: Batch[Tensor]) -> Tensor:
+        """(B, num_items) logits, PAD and UNKNOWN at -inf; or the (B,) calibrated logits of a binary model. As evaluation wants them."""
+        scores = self.network.score(batch)
+        calibration = self.stored.calibration
+        return scores if calibration is None else scores.double() * calibration["slope"] + calibration["intercept"]
+
+    def top_k(self, batch: Batch[NDArray[Any]], k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """(n, k') vocabulary indices, best first, and their softmax probabilities over all real items; k' = min(k, items)."""
+        if self.catalogue is None:
+            raise ModelError("this model ranks no items", where=self.where, fix="Ask for its probability.")
+        with torch.inference_mode():
+            best = [self.catalogue.best(self.network.represent(part), k) for part in self._parts(batch)]
+        probabilities = torch.cat([found[1] for found in best]).numpy()
+        self._refuse_nan(probabilities)
+        return torch.cat([found[0] for found in best]).numpy(), probabilities
+
+    def probability(self, batch: Batch[NDArray[Any]]) -> NDArray[np.float64]:
+        """(n,) of a binary model: sigmoid(slope * logit + intercept)."""
+        with torch.inference_mode():
+            logits = torch.cat([self.score(part) for part in self._parts(batch)])
+        probabilities: NDArray[np.float64] = torch.sigmoid(logits).numpy()
+        self._refuse_nan(probabilities)
+        return probabilities
+
+    @property
+    def where(self) -> str:
+        return f"{self.stored.name} version {self.stored.version}"
+
+    def _parts(self, batch: Batch[NDArray[Any]]) -> Iterator[Batch[Tensor]]:
+        """The batch in parts of batch_size rows, as tensors."""
+        for start in range(0, len(batch.length), self.batch_size):
+            yield batch.map(partial(_rows, start=start, stop=start + self.batch_size))
+
+    def _refuse_nan(self, probabilities: NDArray[np.float64]) -> None:
+        if np.isnan(probabilities).any():
+            raise ModelError("the model scores NaN", where=self.where, fix="Train it again, with a lower learning rate or clip_norm.")
+
+
+def _rows(array: NDArray[Any], start: int, stop: int) -> Tensor:
+    return torch.tensor(array[start:stop])  # a copy: Arrow's memory is read-only, and torch would warn
+
+
+def without_history(batch: Batch[NDArray[Any]]) -> NDArray[np.bool_]:
+    """(n,): rows that hold no item of the vocabulary, so that a model has nothing to go by."""
+    known: NDArray[np.bool_] = (batch.item >= FIRST_INDEX).any(axis=1)
+    return ~known

@@ -1,0 +1,74 @@
+"""The Spark UDF around the scorer: Arrow batches in, Arrow batches out, the model loaded once per Python worker. No Spark import here."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from foretaste import registry
+from foretaste.scoring.arrow import targets, to_batch
+from foretaste.scoring.scorer import ModelScorer, without_history
+
+SCORED = "user_id string, targets array<struct<target_id: string, score: double, reasons: array<string>>>, fallback boolean"
+_MODELS_AT_ONCE = 2  # a worker that has gone on to the next task's model need not keep more
+
+
+@lru_cache(maxsize=_MODELS_AT_ONCE)
+def load_scorer(root: str, name: str, version: int, batch_size: int) -> ModelScorer:
+    """The scorer of this model in this process, loaded at the first call. Spark's Python workers live on from task to task."""
+    torch.set_num_threads(1)  # one worker a core
+    return ModelScorer(registry.load(root, name, version), batch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fallback:
+    """What a user without a known item gets.
+
+    indices: (k,) of the most popular items, (0,) for a binary task
+    scores:  (k,) their shares of all events in training time; (1,) the share of positives among training rows
+    """
+
+    indices: NDArray[np.int64]
+    scores: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreUsers:
+    """`rows.mapInArrow(ScoreUsers(…), SCORED)`: from rows with user_id, features and scalars, one row a user, in the same order."""
+
+    root: str
+    name: str
+    version: int
+    batch_size: int
+    top_k: int
+    fallback: Fallback
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for rows in batches:
+            if rows.num_rows:  # an empty partition needs no model
+                yield self._scored(load_scorer(self.root, self.name, self.version, self.batch_size), rows)
+
+    def _scored(self, scorer: ModelScorer, rows: pa.RecordBatch) -> pa.RecordBatch:
+        batch = to_batch(rows)
+        nothing_known = without_history(batch)
+        if scorer.stored.head == "items":
+            position, score = scorer.top_k(batch, self.top_k)  # (n, k)
+            ids = _item_ids(scorer)
+            position[nothing_known] = self.fallback.indices
+        else:
+            score = scorer.probability(batch)[:, None]  # (n, 1)
+            position = np.zeros(score.shape, dtype=np.int64)
+            ids = pa.array([scorer.stored.task])
+        score[nothing_known] = self.fallback.scores
+        columns = [rows.column("user_id"), targets(ids, position, score), pa.array(nothing_known)]
+        return pa.RecordBatch.from_arrays(columns, names=["user_id", "targets", "fallback"])
+
+
+@lru_cache(maxsize=_MODELS_AT_ONCE)
+def _item_ids(scorer: ModelScorer) -> pa.Array:
+    """(num_items,) the shop's ids by vocabulary index."""
+    return pa.array(scorer.stored.item_ids(), pa.string())

@@ -1,0 +1,84 @@
+"""files: CSV, TSV, JSON lines or Parquet of any shop, whose columns the settings map to the event contract."""
+
+from collections.abc import Callable, Mapping
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from foretaste.contract import EVENT_TYPES
+from foretaste.errors import SourceError
+from foretaste.settings import SourceSettings
+from foretaste.sources import times
+from foretaste.sources.delimited import read_csv, read_tsv
+from foretaste.sources.jsonlines import read_json
+from foretaste.sources.parquet import read_parquet
+from foretaste.sources.parsed import Parsed, Wanted
+from foretaste.sources.reading import faults_of
+from foretaste.sources.records import ITEM_FIELDS, NUMBER_FIELDS, TEXT_FIELDS, as_text, raw_records
+
+CAVEAT = ""
+
+FORMATS: Mapping[str, Callable[[SparkSession, str, Mapping[str, str], Wanted], Parsed]] = {
+    "csv": read_csv,
+    "tsv": read_tsv,
+    "json": read_json,
+    "parquet": read_parquet,
+}
+
+
+def events(spark: SparkSession, settings: SourceSettings) -> DataFrame:
+    """Raw records of the files under `settings.path`, by `settings.columns`."""
+    if settings.path is None:
+        raise SourceError("a source of kind files needs a path", where="source.path", fix="Set it to a file, a folder or a glob.")
+    if settings.columns is None:
+        raise SourceError("a source of kind files needs columns", where="source.columns", fix="Map user_id and event_time at least.")
+    times.check(spark, settings.time)
+    mapped = {field: column for field, column in settings.columns.model_dump().items() if column is not None}
+    with faults_of(settings.path):
+        parsed = FORMATS[settings.format](spark, settings.path, settings.options, Wanted(columns=mapped, explode=settings.explode))
+
+    fields = {field: as_text(parsed.fields[field], parsed.kind(field)) for field in mapped if field in TEXT_FIELDS}
+    fields |= {field: parsed.fields[field] for field in mapped if field in NUMBER_FIELDS}
+    fields["event_type"] = _event_type(fields.get("event_type"), settings)
+    if "category" in fields and settings.category_separator != "/":
+        fields["category"] = F.replace(fields["category"], F.lit(settings.category_separator), F.lit("/"))
+    if "event_id" in fields and parsed.element is not None:  # one id for a record, but a row for each of its elements
+        fields["event_id"] = F.concat_ws("#", fields["event_id"], parsed.element)
+    instant = times.as_timestamp(parsed.fields["event_time"], parsed.kind("event_time"), settings.time)
+    if "time_offset" in mapped:
+        instant = times.plus_milliseconds(instant, parsed.fields["time_offset"])
+    return raw_records(
+        parsed.rows,
+        fields,
+        event_time=instant,
+        source_file=F.col("source_file"),
+        record=F.col("record"),
+        corrupt_line=F.col("corrupt_line"),
+    )
+
+
+def items(spark: SparkSession, settings: SourceSettings) -> DataFrame | None:
+    """ITEM_FIELDS of the item file, if there is one."""
+    file = settings.items
+    if file is None:
+        return None
+    mapped = {field: column for field, column in file.columns.model_dump().items() if column is not None}
+    with faults_of(file.path):
+        parsed = FORMATS[file.format](spark, file.path, file.options, Wanted(columns=mapped, key="source.items.columns"))
+    fields = {field: as_text(column, parsed.kind(field)) for field, column in parsed.fields.items()}
+    fields["item_id"] = F.when(F.col("corrupt_line").isNull(), fields["item_id"])
+    if "category" in fields and settings.category_separator != "/":
+        fields["category"] = F.replace(fields["category"], F.lit(settings.category_separator), F.lit("/"))
+    return parsed.rows.select(*[fields.get(name, F.lit(None)).cast("string").alias(name) for name in ITEM_FIELDS])
+
+
+def has_own_ids(settings: SourceSettings) -> bool:
+    return settings.columns is not None and settings.columns.event_id is not None
+
+
+def _event_type(name: Column | None, settings: SourceSettings) -> Column:
+    """Our name for the source's; null for one that is not mapped."""
+    if name is None:
+        return F.lit(settings.default_event_type)
+    ours = settings.event_types or {known: known for known in EVENT_TYPES}
+    return F.try_element_at(F.create_map(*[F.lit(text) for pair in ours.items() for text in pair]), name)

@@ -1,0 +1,30 @@
+"""What changed in a table since another was built from it."""
+
+from collections.abc import Mapping, Sequence
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame
+
+from foretaste.tables import Table, Warehouse
+
+
+def identity(warehouse: Warehouse, table: Table) -> str:
+    """Delta's own id of the table: another one, where the table was dropped and written again."""
+    return str(warehouse.delta(table).detail().select("id").head()[0])  # type: ignore[index]
+
+
+def changes_since(warehouse: Warehouse, table: Table, key: Sequence[str], before: Mapping[str, object]) -> DataFrame | None:
+    """The distinct keys of rows that changed since the version that `before` (a built_from) names, cached on disk.
+
+    None where that is not known: the table is another one now, or its change feed was cleaned up.
+    """
+    since = before.get(table.name)
+    if not isinstance(since, int) or before.get(f"{table.name}_id") != identity(warehouse, table) or since > warehouse.version(table):
+        return None
+    try:
+        changes = warehouse.changed_keys(table, key, since).persist()
+        changes.count()  # the files of the feed are opened here, and may be gone
+    except (PySparkException, Py4JJavaError):
+        return None
+    return changes

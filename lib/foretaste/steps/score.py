@@ -1,0 +1,103 @@
+"""sessions and each task's model → scores: every user, in one commit a task, and scores_flat over them."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from foretaste import registry
+from foretaste.contract import SCALARS
+from foretaste.errors import ModelError, SettingsError, TableError
+from foretaste.registry import StoredModel
+from foretaste.scoring.udf import SCORED, Fallback, ScoreUsers
+from foretaste.settings import Settings
+from foretaste.steps.report import StepReport
+from foretaste.tables import Warehouse, scores, sequences
+from foretaste.tables.scores import SCORES
+from foretaste.tables.sessions import SESSIONS
+from foretaste.tables.vocabulary import VOCABULARY
+from foretaste.tasks import TASKS
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def score(warehouse: Warehouse, settings: Settings) -> StepReport:
+    """Scores every user with an event at or before `as_of`, for each task of the settings. A rerun replaces its own run."""
+    if not settings.tasks:
+        raise SettingsError("no task is configured, so there is nothing to score", where="tasks", fix=f"Add one of {', '.join(TASKS)}.")
+    models = [registry.load(warehouse.path, name) for name in settings.tasks]  # all of them, before anything is written
+    version = warehouse.version(SESSIONS) if warehouse.exists(SESSIONS) else None
+    sessions = warehouse.read(SESSIONS, version)
+    as_of = settings.scoring.as_of or _last_event(sessions)
+    written: dict[str, int] = {}
+    notes = [f"as of {as_of:%Y-%m-%d %H:%M:%S} UTC"]
+    for model in models:
+        started = time.monotonic()
+        scored = _scored(warehouse, settings, sessions, model, as_of)
+        data_version = f"sessions@{version} vocabulary@{model.tables[VOCABULARY.name]}"
+        rows = scores.build(
+            scored,
+            as_of=as_of,
+            task=model.task,
+            model=model.name,
+            model_version=model.version,
+            data_version=data_version,
+            at=datetime.now(UTC),
+        )
+        condition = scores.run_condition(model.task, as_of)
+        warehouse.replace_where(SCORES, rows, condition)
+        seconds = time.monotonic() - started
+        users, fallbacks = _counts(warehouse.read(SCORES).where(condition))
+        written[f"scores of {model.task}"] = users
+        notes.append(
+            f"{model.task}: {users:,} users by {model.name} version {model.version} ({model.model['name']}), "
+            f"{fallbacks:,} of them without usable history; {seconds:.1f} s, {users / seconds:,.0f} users/s"
+        )
+    notes.append(scores.publish_flat(warehouse))
+    return StepReport(step="score", read={"users": max(written.values())}, written=written, notes=tuple(notes))
+
+
+def _last_event(sessions: DataFrame) -> datetime:
+    """In UTC, by whole microseconds: a collected timestamp would come in the machine's own time zone."""
+    last = sessions.agg(F.unix_micros(F.max("ended_at"))).head()[0]  # type: ignore[index]
+    if last is None:
+        raise TableError("there is no session to score from", where="sessions", fix="Run jobs/ingest.py and jobs/sessionize.py first.")
+    return _EPOCH + timedelta(microseconds=last)
+
+
+def _scored(warehouse: Warehouse, settings: Settings, sessions: DataFrame, model: StoredModel, as_of: datetime) -> DataFrame:
+    """(user_id, targets, fallback). The vocabulary is the one the model learnt with: a newer one gives the items other numbers."""
+    known = model.vocabulary()
+    vocabulary = warehouse.spark.createDataFrame(known.to_pandas(), schema=VOCABULARY.ddl)
+    rows: DataFrame = sequences.latest(sessions, vocabulary, settings.sequences, as_of)
+    features = dict.fromkeys(("item", *model.model["features"]))  # no column is carried to Python that the model does not read
+    users = ScoreUsers(
+        root=warehouse.path,
+        name=model.name,
+        version=model.version,
+        batch_size=settings.scoring.batch_size,
+        top_k=settings.scoring.top_k,
+        fallback=_fallback(model, known, settings.scoring.top_k),
+    )
+    return rows.select("user_id", *SCALARS, *features).mapInArrow(users, SCORED)
+
+
+def _fallback(model: StoredModel, vocabulary: pa.Table, top_k: int) -> Fallback:
+    """Popularity's best for items: their shares of the events with a known item in training time. The base rate for a binary task."""
+    if model.head == "binary":
+        if model.base_rate is None:
+            raise ModelError("the model does not know how often its label is 1", where=model.where, fix="Train it again.")
+        return Fallback(indices=np.zeros(0, dtype=np.int64), scores=np.array([model.base_rate]))
+    items = vocabulary.filter(pc.equal(vocabulary.column("field"), "item")).sort_by("index")  # from the most frequent on
+    counts = items.column("count").to_numpy().astype(np.float64)
+    return Fallback(indices=items.column("index").to_numpy().astype(np.int64)[:top_k], scores=(counts / counts.sum())[:top_k])
+
+
+def _counts(run: DataFrame) -> tuple[int, int]:
+    """Users of a run, and how many of them got the fallback."""
+    users, fallbacks = run.agg(F.count("*"), F.count_if("fallback")).head()  # type: ignore[misc]
+    return users, fallbacks

@@ -1,0 +1,168 @@
+"""sessions → vocabulary and sequences."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timedelta
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from foretaste.contract import FIRST_INDEX, SPLITS
+from foretaste.errors import SettingsError
+from foretaste.settings import SequenceSettings, Settings
+from foretaste.steps.changes import changes_since, identity
+from foretaste.steps.report import StepReport
+from foretaste.tables import Warehouse, sequences, vocabulary
+from foretaste.tables.sequences import SEQUENCES, Bounds
+from foretaste.tables.sessions import SESSIONS
+from foretaste.tables.vocabulary import VOCABULARY
+
+_EPOCH = datetime(1970, 1, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Changes:
+    """users: those whose sessions changed, one row each; earliest: when the first of the sessions that changed started, UTC.
+
+    bounds: the splits of the rows that are there
+    """
+
+    users: DataFrame
+    num_users: int
+    earliest: datetime
+    bounds: Bounds
+
+
+def sequence(warehouse: Warehouse, settings: Settings) -> StepReport:
+    """Vocabulary and sequences as the sessions now have them, equal to a full rebuild; only splits and cuts that change are written."""
+    wanted = settings.sequences
+    version = warehouse.version(SESSIONS) if warehouse.exists(SESSIONS) else None
+    sessions = warehouse.read(SESSIONS, version)
+    before = warehouse.built_from(SEQUENCES)
+    built_from: dict[str, object] = {
+        "sessions": version,
+        "sessions_id": identity(warehouse, SESSIONS),
+        "settings": json.loads(wanted.model_dump_json()),
+    }
+    if before and all(before.get(name) == value for name, value in built_from.items()) and _is_at(warehouse, before):
+        return StepReport(step="sequence", read={"sessions": sessions.count()}, notes=("nothing new since the last run",))
+
+    splits = sequences.bounds(sessions, wanted)
+    changes = _changes(warehouse, before) if before.get("settings") == built_from["settings"] else None
+    words = _vocabulary(warehouse, sessions, wanted, splits, before, changes)
+    built_from |= {"vocabulary": warehouse.version(VOCABULARY), "splits": json.loads(json.dumps(asdict(splits), default=str))}
+    if changes is None or before.get("vocabulary") != built_from["vocabulary"]:
+        rows = sequences.build(sessions, words, wanted, splits)
+        with warehouse.rows_per_group(wanted.rows_per_group):
+            warehouse.overwrite(SEQUENCES, _shuffled(warehouse, rows, wanted), built_from)
+        note = f"all rows written anew: {_reason(before, built_from)}" if before else "all rows written"
+    else:
+        note = _renew(warehouse, sessions, words, wanted, splits, changes, built_from)
+    return StepReport(
+        step="sequence",
+        read={"sessions": sessions.count()},
+        written={"vocabulary": words.count(), "sequences": warehouse.read(SEQUENCES).count()},
+        notes=(note, _summary(warehouse, splits)),
+    )
+
+
+def _is_at(warehouse: Warehouse, before: Mapping[str, object]) -> bool:
+    """Whether the vocabulary is still the one that the rows were written with."""
+    return warehouse.exists(VOCABULARY) and warehouse.version(VOCABULARY) == before.get("vocabulary")
+
+
+def _reason(before: Mapping[str, object], now: Mapping[str, object]) -> str:
+    changed = [name for name in ("settings", "vocabulary") if before.get(name) != now[name]]
+    return f"{' and '.join(changed)} changed" if changed else "what changed in sessions is not known any more"
+
+
+def _changes(warehouse: Warehouse, before: Mapping[str, object]) -> _Changes | None:
+    known = before.get("splits")
+    changed = changes_since(warehouse, SESSIONS, ["user_id", "started_at"], before)
+    if changed is None or not isinstance(known, dict) or set(known) != {field.name for field in fields(Bounds)}:
+        return None
+    users = changed.select("user_id").distinct()
+    earliest = changed.agg(F.unix_micros(F.min("started_at"))).head()[0]  # type: ignore[index]
+    bounds = Bounds(**{name: datetime.fromisoformat(moment) for name, moment in known.items()})
+    return _Changes(users=users, num_users=users.count(), earliest=_EPOCH + timedelta(microseconds=earliest or 0), bounds=bounds)
+
+
+def _vocabulary(
+    warehouse: Warehouse,
+    sessions: DataFrame,
+    settings: SequenceSettings,
+    splits: Bounds,
+    before: Mapping[str, object],
+    changes: _Changes | None,
+) -> DataFrame:
+    """The vocabulary as it now is; a new version only where it differs. Not even fitted where no session of training time changed."""
+    same_time = changes is not None and changes.bounds.valid_from == splits.valid_from <= changes.earliest
+    if same_time and _is_at(warehouse, before):
+        return warehouse.read(VOCABULARY)
+    fitted = vocabulary.build(sessions, settings, splits.valid_from).persist()
+    try:
+        if vocabulary.sizes(fitted).num_items == FIRST_INDEX:
+            raise SettingsError(
+                f"no item occurs {settings.min_item_count} times before {splits.valid_from} in the events that enter sequences",
+                where="sequences",
+                fix="Lower sequences.min_item_count, or widen sequences.event_types.",
+            )
+        if not warehouse.exists(VOCABULARY) or not _equal(warehouse.read(VOCABULARY), fitted):
+            warehouse.overwrite(VOCABULARY, fitted.coalesce(1).orderBy("field", "index"))
+    finally:
+        fitted.unpersist()
+    return warehouse.read(VOCABULARY)
+
+
+def _renew(
+    warehouse: Warehouse,
+    sessions: DataFrame,
+    words: DataFrame,
+    settings: SequenceSettings,
+    splits: Bounds,
+    changes: _Changes,
+    built_from: Mapping[str, object],
+) -> str:
+    """Writes the splits anew whose bounds moved, and of the others those cuts in which a row of a user with changed sessions differs.
+
+    Rows lie in a mixed order, so that a few users' rows are in nearly every file of a split and cut: it is written whole or not at all.
+    """
+    old = warehouse.read(SEQUENCES, warehouse.version(SEQUENCES))
+    moved = [split for split in SPLITS if changes.bounds.of(split) != splits.of(split)]
+    ends = {"train": splits.valid_from, "valid": splits.test_from, "test": datetime.max}
+    reached = [split for split in SPLITS if split not in moved and changes.earliest < ends[split]]
+
+    theirs = sequences.build(sessions.join(changes.users, on="user_id", how="left_semi"), words, settings, splits, reached).persist()
+    try:
+        before = old.where(F.col("split").isin(reached)).join(changes.users, on="user_id", how="left_semi").select(*SEQUENCES.names)
+        differing = theirs.exceptAll(before).unionByName(before.exceptAll(theirs)) if reached else theirs
+        partly = [(row.split, row.cut) for row in differing.select("split", "cut").distinct().collect()]
+        if not moved and not partly:
+            return f"no row of {changes.num_users:,} users with changed sessions differs"
+        everybody = sequences.build(sessions, words, settings, splits, moved)
+        touched = F.array(*[F.lit(f"{split} {cut}") for split, cut in partly]).cast("array<string>")
+        is_touched = F.array_contains(touched, F.concat_ws(" ", "split", "cut"))
+        others = old.where(is_touched).join(changes.users, on="user_id", how="left_anti").select(*SEQUENCES.names)
+        rows = others.unionByName(theirs.where(is_touched)).unionByName(everybody)
+        replaced = [f"split = '{split}'" for split in moved] + [f"(split = '{split}' AND cut = '{cut}')" for split, cut in partly]
+        with warehouse.rows_per_group(settings.rows_per_group):
+            warehouse.replace_where(SEQUENCES, _shuffled(warehouse, rows, settings), " OR ".join(replaced), built_from)
+    finally:
+        theirs.unpersist()
+    notes = [f"{split} for its new bounds" for split in moved] + [f"{split} at {cut}s" for split, cut in partly]
+    return f"{changes.num_users:,} users have changed sessions; written anew: {', '.join(notes)}"
+
+
+def _equal(one: DataFrame, other: DataFrame) -> bool:
+    return one.exceptAll(other).isEmpty() and other.exceptAll(one).isEmpty()
+
+
+def _shuffled(warehouse: Warehouse, rows: DataFrame, settings: SequenceSettings) -> DataFrame:
+    return sequences.shuffled(rows, settings, int(warehouse.spark.conf.get("spark.sql.shuffle.partitions") or 1))
+
+
+def _summary(warehouse: Warehouse, splits: Bounds) -> str:
+    counts = warehouse.read(SEQUENCES).groupBy("split", "cut").agg(F.count("*").alias("rows")).orderBy("split", "cut").collect()
+    rows = ", ".join(f"{row.split} {row['rows']:,} at {row.cut}s" for row in counts)
+    return f"training before {splits.valid_from}, validation before {splits.test_from}, test after: {rows}"

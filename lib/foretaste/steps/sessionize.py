@@ -1,0 +1,34 @@
+"""events → sessions."""
+
+import json
+
+from foretaste.settings import Settings
+from foretaste.steps.changes import changes_since, identity
+from foretaste.steps.report import StepReport
+from foretaste.tables import Warehouse, sessions
+from foretaste.tables.events import EVENTS
+from foretaste.tables.sessions import SESSIONS
+
+
+def sessionize(warehouse: Warehouse, settings: Settings) -> StepReport:
+    """Sessions of the users who have new events since the last run; of all users where the settings changed or the change feed is gone."""
+    version = warehouse.version(EVENTS) if warehouse.exists(EVENTS) else None
+    events = warehouse.read(EVENTS, version)
+    before = warehouse.built_from(SESSIONS)
+    built_from = {"events": version, "events_id": identity(warehouse, EVENTS), "settings": json.loads(settings.sessions.model_dump_json())}
+    if built_from == before:
+        note = "nothing new since the last run"
+    elif built_from["settings"] != before.get("settings"):
+        warehouse.overwrite(SESSIONS, sessions.build(events, settings.sessions), built_from)
+        note = "all sessions written anew: the settings changed" if before else "all sessions written"
+    elif (touched := changes_since(warehouse, EVENTS, ["user_id"], before)) is None:
+        warehouse.overwrite(SESSIONS, sessions.build(events, settings.sessions), built_from)
+        note = "all sessions written anew: what changed in events is not known any more"
+    else:
+        theirs = events.join(touched, on="user_id", how="left_semi")
+        num_written = warehouse.replace_rows_of(SESSIONS, sessions.build(theirs, settings.sessions), touched, built_from)
+        note = f"{num_written:,} sessions of {touched.count():,} users with new events are new or changed"
+        touched.unpersist()
+    return StepReport(
+        step="sessionize", read={"events": events.count()}, written={"sessions": warehouse.read(SESSIONS).count()}, notes=(note,)
+    )

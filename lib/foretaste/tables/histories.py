@@ -1,0 +1,164 @@
+"""sessions, one user after another in Arrow batches → whole users' events as integers (windows.Events). Executors run this; no Spark.
+
+A batch's strings become integers at once, and nothing else is kept of a user whose end has not been seen: one may have millions of events.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from foretaste.contract import EVENT_CODES, FIRST_INDEX, UNKNOWN, gap_bucket
+from foretaste.tables.windows import Events, Int32, Int64, local_hours
+
+COLUMNS = ("user_id", "event_time", "item_id", "event_type", "price", "category")  # of a session
+BLOCK_EVENTS = 1 << 18  # a look-up builds a hash table of the vocabulary: once for so many events
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codes:
+    """What turns events into integers.
+
+    items, categories: the known ones, the first has FIRST_INDEX; edges: rising upper edges of price buckets, without the last bucket's
+    event_types: those that enter histories; zone: what windows.local_hours takes
+    """
+
+    items: pa.Array
+    categories: pa.Array
+    edges: NDArray[np.float64]
+    event_types: tuple[str, ...]
+    zone: tuple[Int64, Int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Some consecutive events, of the types that enter, of U users; the first and the last user may have more elsewhere.
+
+    users: (U,) ids; offset: (U + 1,); began: (U,) the time of a user's first event here, of any type; columns: name → (N,)
+    """
+
+    users: pa.Array
+    offset: Int64
+    began: Int64
+    time: Int64
+    columns: dict[str, Int32]
+
+    def only(self, start: int, stop: int) -> "_Part":
+        """The users in [start, stop)."""
+        first, last = self.offset[start], self.offset[stop]
+        return _Part(
+            users=self.users[start:stop],
+            offset=self.offset[start : stop + 1] - first,
+            began=self.began[start:stop],
+            time=self.time[first:last],
+            columns={name: column[first:last] for name, column in self.columns.items()},
+        )
+
+
+def histories(batches: Iterable[pa.RecordBatch], codes: Codes) -> Iterator[tuple[pa.Array, Events, Int64]]:
+    """Blocks of whole users: their ids, their events of the types that enter, and the time of each one's first event of any type."""
+    held: list[_Part] = []  # of the last user seen, and nobody else
+    for table in _tables(batches):
+        part = _part(table, codes)
+        if held and len(part.users) == 1 and part.users[0] == held[-1].users[0]:
+            held.append(part)
+            continue
+        whole = _joined([*held, part])
+        last = len(whole.users) - 1
+        if last > 0:
+            yield _finished(whole.only(0, last), codes)
+        held = [whole.only(last, last + 1)]
+    if held:
+        yield _finished(_joined(held), codes)
+
+
+def _tables(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The same rows, in tables of BLOCK_EVENTS events or a little more."""
+    pending: list[pa.RecordBatch] = []
+    num_events = 0
+    for batch in batches:
+        if batch.num_rows == 0:
+            continue
+        pending.append(batch)
+        num_events += len(batch.column("event_time").flatten())
+        if num_events >= BLOCK_EVENTS:
+            yield pa.Table.from_batches(pending)
+            pending, num_events = [], 0
+    if pending:
+        yield pa.Table.from_batches(pending)
+
+
+def _part(sessions: pa.Table, codes: Codes) -> _Part:
+    column = {name: sessions.column(name).combine_chunks() for name in COLUMNS}
+    users = column.pop("user_id")
+    num_events = np.diff(column["event_time"].offsets.to_numpy())
+    flat = {name: lists.flatten() for name, lists in column.items()}
+    all_times = flat["event_time"].cast(pa.int64()).to_numpy(zero_copy_only=False)
+
+    opens_user = np.append(True, np.asarray(pc.not_equal(users[1:], users[:-1])))
+    first_session = np.flatnonzero(opens_user)
+    began = all_times[(np.cumsum(num_events) - num_events)[first_session]]
+    session = np.repeat(np.arange(len(users)), num_events)
+    enters = pc.is_in(flat["event_type"], value_set=pa.array(codes.event_types, pa.string()))
+    if not pc.all(enters).as_py():
+        flat = {name: values.filter(enters) for name, values in flat.items()}
+        session, all_times = session[np.asarray(enters)], all_times[np.asarray(enters)]
+
+    offset = np.append(np.searchsorted(session, first_session), len(session))
+    columns = {
+        "item": _index(flat["item_id"], codes.items),
+        "event": _index(flat["event_type"], pa.array(list(EVENT_CODES), pa.string())) - np.int32(FIRST_INDEX - 1),
+        "opens_session": np.where(np.diff(session, prepend=-1) != 0, 2, 1).astype(np.int32),
+        "price": _bucket(flat["price"], codes.edges),
+        "category": _index(flat["category"], codes.categories),
+    }
+    return _Part(users=users.take(pa.array(first_session)), offset=offset, began=began, time=all_times, columns=columns)
+
+
+def _index(values: pa.Array, known: pa.Array) -> Int32:
+    """(N,): the vocabulary index of each value; UNKNOWN for one that is not known, or null."""
+    place = pc.fill_null(pc.index_in(values, value_set=known, skip_nulls=True), UNKNOWN - FIRST_INDEX)
+    index: Int32 = place.to_numpy(zero_copy_only=False).astype(np.int32) + np.int32(FIRST_INDEX)
+    return index
+
+
+def _bucket(prices: pa.Array, edges: NDArray[np.float64]) -> Int32:
+    """(N,): the first bucket whose upper edge is not below the price; UNKNOWN without a price."""
+    price = prices.to_numpy(zero_copy_only=False).astype(np.float64)  # null becomes NaN
+    return np.where(np.isnan(price), UNKNOWN, np.searchsorted(edges, price) + FIRST_INDEX).astype(np.int32)
+
+
+def _joined(parts: list[_Part]) -> _Part:
+    """One part, in which a user that two neighbours share is one."""
+    if len(parts) == 1:
+        return parts[0]
+    opens = [True, *(left.users[-1] != right.users[0] for left, right in pairwise(parts))]
+    skipped = [0 if new else 1 for new in opens]
+    begin = np.cumsum([0, *(len(part.time) for part in parts)])
+    return _Part(
+        users=pa.concat_arrays([part.users[skip:] for part, skip in zip(parts, skipped, strict=True)]),
+        offset=np.concatenate(
+            [*(part.offset[skip:-1] + start for part, skip, start in zip(parts, skipped, begin, strict=False)), begin[-1:]]
+        ),
+        began=np.concatenate([part.began[skip:] for part, skip in zip(parts, skipped, strict=True)]),
+        time=np.concatenate([part.time for part in parts]),
+        columns={name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
+    )
+
+
+def _finished(part: _Part, codes: Codes) -> tuple[pa.Array, Events, Int64]:
+    """Whole users, with the features that an event has by its neighbour and by its place in the week."""
+    seconds = np.diff(part.time, prepend=0) / 1e6
+    seconds[part.offset[:-1][np.diff(part.offset) > 0]] = np.nan  # nothing was before a user's first event
+    hour, weekday = local_hours(part.time, codes.zone)
+    features = {
+        **part.columns,
+        "gap": gap_bucket(seconds),
+        "hour": (hour + 1).astype(np.int32),
+        "weekday": (weekday + 1).astype(np.int32),
+    }
+    return part.users, Events(offset=part.offset, time=part.time, features=features), part.began

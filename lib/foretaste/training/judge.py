@@ -1,0 +1,158 @@
+"""How well a model does on validation rows, as sums that ranks add up: each row counts once, and no process holds them all."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from foretaste.contract import FIRST_INDEX, Batch
+from foretaste.models import Model
+
+ITEMS_AT_ONCE = 8192  # columns of the (B, items) scores that are held at a time
+CUTOFF = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """metrics: by name; value: the one that stops early, the larger the better; calibration: of a binary head."""
+
+    metrics: Mapping[str, float]
+    value: float
+    calibration: Mapping[str, float] | None = None
+
+
+class Judge(Protocol):
+    """sums: float64, on the CPU, whatever the number of rows."""
+
+    sums: Tensor
+
+    def add(self, model: Model, batch: Batch[Tensor]) -> None: ...
+
+    def verdict(self) -> Verdict | None:
+        """None where there was no row to judge by."""
+        ...
+
+
+def judge_for(head: str, label: str) -> Judge:
+    return ItemsJudge(label) if head == "items" else BinaryJudge(label)
+
+
+class ItemsJudge:
+    """The rank of the first item of the horizon among ALL items, ties against the model. It stops on the mean reciprocal rank.
+
+    Rows whose horizon holds no known item are left out.
+    """
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.sums = torch.zeros(4, dtype=torch.float64)  # rows, reciprocal ranks, discounted gains and hits within CUTOFF
+
+    def add(self, model: Model, batch: Batch[Tensor]) -> None:
+        target = batch.labels[self.label][:, 0].long()
+        judged = (target >= FIRST_INDEX).nonzero().squeeze(1)
+        if len(judged) == 0:
+            return
+        ranks = ranks_of(model.represent(batch)[judged], *model.item_weights(), target[judged]).double().cpu()
+        within = ranks <= CUTOFF
+        gains = torch.where(within, 1 / torch.log2(ranks + 1), torch.zeros_like(ranks))
+        self.sums += torch.stack([torch.tensor(float(len(ranks))).double(), (1 / ranks).sum(), gains.sum(), within.double().sum()])
+
+    def verdict(self) -> Verdict | None:
+        rows, reciprocal, gain, hits = self.sums.tolist()
+        if rows == 0:
+            return None
+        metrics = {"mrr": reciprocal / rows, f"ndcg@{CUTOFF}": gain / rows, f"recall@{CUTOFF}": hits / rows, "rows": rows}
+        return Verdict(metrics=metrics, value=metrics["mrr"])
+
+
+def ranks_of(states: Tensor, weights: Tensor, bias: Tensor, target: Tensor) -> Tensor:
+    """1 + how many other items do not score less than the target: ties count against it, and so does a NaN.
+
+    states (B, D), weights (I, D), bias (I,), target (B,) → (B,), in blocks of items.
+    """
+    own = (states * weights[target]).sum(1) + bias[target]
+    above = torch.zeros_like(target)
+    for start in range(0, len(weights), ITEMS_AT_ONCE):
+        block = slice(start, start + ITEMS_AT_ONCE)
+        scores = torch.addmm(bias[block], states, weights[block].T)  # (B, ITEMS_AT_ONCE)
+        inside = ((target >= start) & (target < start + scores.shape[1])).nonzero().squeeze(1)
+        scores[inside, target[inside] - start] = -torch.inf  # rounding must not set an item above itself
+        above += scores.shape[1] - (scores < own[:, None]).sum(1)
+    return 1 + above
+
+
+LOWEST, HIGHEST, BIN_WIDTH = -20.0, 20.0, 0.01
+NUM_BINS = round((HIGHEST - LOWEST) / BIN_WIDTH)
+
+
+class BinaryJudge:
+    """The log loss, on which it stops, with accuracy, ROC-AUC and a calibration from a fine histogram of logits."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.sums = torch.zeros(4, NUM_BINS, dtype=torch.float64)  # a bin's zeros, its ones, the sum of its logits, of its losses
+
+    def add(self, model: Model, batch: Batch[Tensor]) -> None:
+        logits = model.score(batch).double().cpu()  # (B,)
+        labels = batch.labels[self.label].double().cpu()
+        bins = ((logits.nan_to_num().clamp(LOWEST, HIGHEST) - LOWEST) / BIN_WIDTH).long().clamp(max=NUM_BINS - 1)
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        for row, values in zip(self.sums, (1 - labels, labels, logits, losses), strict=True):
+            row.index_add_(0, bins, values)
+
+    def verdict(self) -> Verdict | None:
+        zeros, ones, logits, losses = self.sums
+        rows = float(zeros.sum() + ones.sum())
+        if rows == 0:
+            return None
+        used = (zeros + ones) > 0
+        mean_logit = logits[used] / (zeros + ones)[used]
+        right = torch.where(mean_logit > 0, ones[used], zeros[used]).sum()
+        metrics = {
+            "log_loss": float(losses.sum()) / rows,
+            "roc_auc": _roc_auc(zeros, ones),
+            "accuracy": float(right) / rows,
+            "rate": float(ones.sum()) / rows,
+            "rows": rows,
+        }
+        return Verdict(metrics=metrics, value=-metrics["log_loss"], calibration=platt(mean_logit, zeros[used], ones[used]))
+
+
+def _roc_auc(zeros: Tensor, ones: Tensor) -> float:
+    """The chance that a one scores above a zero, half for the same bin; 0.5 where there is only one kind. (bins,), lowest first."""
+    pairs = float(zeros.sum() * ones.sum())
+    below = zeros.cumsum(0) - zeros
+    return float((ones * (below + zeros / 2)).sum()) / pairs if pairs else 0.5
+
+
+def platt(logits: Tensor, zeros: Tensor, ones: Tensor) -> dict[str, float]:
+    """Slope and intercept such that sigmoid(slope · logit + intercept) is the probability of a one.
+
+    logits, zeros, ones: (bins,) float64. Newton's method with halved steps and Platt's priors on the targets, which keep it
+    finite where the classes are separable (Lin, Lin & Weng 2007, A note on Platt's probabilistic outputs).
+    """
+    num_zeros, num_ones = float(zeros.sum()), float(ones.sum())
+    rows = zeros + ones
+    targets = (ones * (num_ones + 1) / (num_ones + 2) + zeros / (num_zeros + 2)) / rows
+    design = torch.stack([logits, torch.ones_like(logits)], dim=1)  # (bins, 2)
+    solution = torch.tensor([0.0, math.log((num_ones + 1) / (num_zeros + 1))], dtype=torch.float64)
+
+    def loss(line: Tensor) -> float:
+        z = design @ line
+        return float((rows * (torch.nn.functional.softplus(z) - targets * z)).sum())
+
+    for _ in range(100):
+        p = torch.sigmoid(design @ solution)
+        gradient = design.T @ (rows * (p - targets))
+        hessian = design.T @ (design * (rows * p * (1 - p))[:, None]) + 1e-9 * torch.eye(2, dtype=torch.float64)
+        step = torch.linalg.solve(hessian, gradient)
+        scale, before = 1.0, loss(solution)
+        while scale > 1e-10 and loss(solution - scale * step) > before:
+            scale /= 2
+        solution = solution - scale * step
+        if float(step.abs().max()) < 1e-9:
+            break
+    return {"slope": float(solution[0]), "intercept": float(solution[1])}

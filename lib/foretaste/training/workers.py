@@ -1,0 +1,252 @@
+"""Starts the ranks of a fit: in this process, inside a Spark job, or by horovodrun. The only file that knows Horovod.
+
+    python -m foretaste.training.workers PLAN.json      is one rank, as horovodrun starts it
+
+Ranks and driver talk through the plan's folder (see messages.py).
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+import foretaste
+from foretaste.errors import TrainingError
+from foretaste.settings import TrainingSettings
+from foretaste.training import messages
+from foretaste.training.checkpoints import write
+from foretaste.training.loop import Report, fit
+from foretaste.training.plan import Fitted, Plan
+from foretaste.training.ranks import Alone
+from foretaste.training.slots import check_slots, num_cores, task_slots, threads_of
+
+if TYPE_CHECKING:  # ranks need no Spark
+    from pyspark.sql import SparkSession
+
+
+def launch(plan: Plan, training: TrainingSettings, spark: "SparkSession | None" = None, report: Report = print) -> Fitted:
+    """Fits the plan as `training` says. A rank that dies is started again from the last checkpoint, at most `max_restarts` times.
+
+    TrainingError where ranks cannot start or die too often; what a rank itself reports is raised here as it is.
+    """
+    folder = Path(plan.folder)
+    if not training.resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(
+            f"the checkpoint folder cannot be made: {error.strerror}", where=plan.folder, fix="Set warehouse.path to one you may write to."
+        ) from error
+    if training.launcher == "single":
+        return fit(replace(plan, threads=training.threads), Alone(), report)
+    if training.launcher == "spark":
+        if spark is None:
+            raise TrainingError("there is no Spark session to start ranks in", where="training.launcher", fix="Use horovodrun or single.")
+        check_slots(training.workers, lambda: task_slots(spark))
+        threads = training.threads or threads_of(spark, training.workers)
+    else:
+        threads = training.threads or max(1, num_cores() // training.workers)
+    plan = replace(plan, threads=threads)
+    return _persist(plan, training, spark, report)
+
+
+def _persist(plan: Plan, training: TrainingSettings, spark: "SparkSession | None", report: Report) -> Fitted:
+    """Runs the ranks until they end well, or a fault is theirs, or they died once too often."""
+    folder = Path(plan.folder)
+    lost: list[str] = []
+    while True:
+        messages.clear(folder)
+        try:
+            with messages.relayed(folder, report):
+                if training.launcher == "spark":
+                    _run_in_spark(plan, training, spark)
+                else:
+                    _run_horovodrun(plan, training)
+            fitted = messages.read_fitted(folder)
+            return replace(fitted, notes=(*fitted.notes, *lost))
+        except RankLostError as error:
+            messages.raise_fault(folder)
+            why = " ".join(part for part in (str(error), messages.last_words(folder)) if part)
+            lost.append(f"a rank was lost ({why}); training went on from the last checkpoint")
+            if len(lost) > training.max_restarts:
+                raise TrainingError(
+                    f"ranks were lost {len(lost)} times, the last time: {why}",
+                    where=plan.task,
+                    fix=f"Read {folder / messages.OUTPUT}; more memory a worker may help. Training goes on from its last checkpoint.",
+                ) from error
+            report(f"{plan.task}: {lost[-1]}, restart {len(lost)} of {training.max_restarts}")
+
+
+class RankLostError(Exception):
+    """Ranks ended without a result and without an error of their own: killed, or out of reach."""
+
+
+# ---- the driver's side -------------------------------------------------------------------------------------------------------
+
+
+def _run_in_spark(plan: Plan, training: TrainingSettings, spark: "SparkSession | None") -> None:
+    import horovod.spark
+    from horovod.runner.common.util.timeout import TimeoutException
+
+    assert spark is not None
+    context = spark.sparkContext
+    # A package sent by --py-files is in the working folder of executors; in a local session it is where it is here.
+    paths = [str(Path(foretaste.__file__).parents[1]), *(os.path.join(".", name) for name in context._python_includes or ())]
+    with (Path(plan.folder) / messages.OUTPUT).open("a", encoding="utf-8") as output, _interruptible() as interrupted:
+        try:
+            horovod.spark.run(
+                _shipped(paths),
+                args=(plan.to_json(),),
+                num_proc=training.workers,
+                start_timeout=int(training.start_timeout.total_seconds()),
+                env=_environment(plan.threads),
+                stdout=output,
+                stderr=output,
+                verbose=0,
+                nics={training.network_interface} if training.network_interface else None,
+                executable=context.pythonExec,
+            )
+        except TimeoutException as error:
+            raise TrainingError(
+                f"the ranks did not start within {training.start_timeout}",
+                where="training.start_timeout",
+                fix="Give Spark more free cores, lower training.workers, or name training.network_interface.",
+            ) from error
+        except Exception as error:  # Horovod raises a bare RuntimeError or Exception, Spark its own
+            if interrupted():
+                raise KeyboardInterrupt from None
+            raise RankLostError(messages.one_line(error)) from error
+
+
+def _shipped(paths: Sequence[str]) -> Callable[[str], None]:
+    """The rank's function in a form that needs nothing on the other side but `paths`: being nested, it travels by value."""
+
+    def rank(plan: str) -> None:
+        import sys
+
+        sys.path.extend(path for path in paths if path not in sys.path)
+        from foretaste.training.workers import run_rank
+
+        run_rank(plan)
+
+    return rank
+
+
+def _run_horovodrun(plan: Plan, training: TrainingSettings) -> None:
+    folder = Path(plan.folder)
+    path = folder / "plan.json"
+    write(path, plan.to_json().encode())
+    number = str(training.workers)
+    command = [sys.executable, "-m", "horovod.runner.launch", "--gloo", "-np", number, "-H", f"localhost:{number}"]
+    command += ["--start-timeout", str(int(training.start_timeout.total_seconds()))]
+    if training.network_interface:
+        command += ["--network-interfaces", training.network_interface]
+    command += [sys.executable, "-m", "foretaste.training.workers", str(path)]
+    here = str(Path(foretaste.__file__).parents[1])
+    search = os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH", "")) if part)
+    environment = os.environ | _environment(plan.threads) | {"PYTHONPATH": search}
+    with (folder / messages.OUTPUT).open("a", encoding="utf-8") as output:
+        ended = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
+    if ended.returncode != 0:
+        raise RankLostError(f"horovodrun ended with code {ended.returncode}")
+
+
+def _environment(threads: int | None) -> dict[str, str]:
+    number = str(threads or 1)
+    return {"OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number, "PYTHONUNBUFFERED": "1"}
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Horovod takes over Ctrl-C and never gives it back: this notes whether it came, and restores the handlers."""
+    import signal
+
+    from horovod.runner import gloo_run
+
+    register, events = gloo_run.register_shutdown_event, []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def noted() -> threading.Event:
+        events.append(register())
+        event: threading.Event = events[-1]
+        return event
+
+    gloo_run.register_shutdown_event = noted
+    try:
+        yield lambda: any(event.is_set() for event in events)
+    finally:
+        gloo_run.register_shutdown_event = register
+        for number, handler in handlers.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+# ---- a rank's side -----------------------------------------------------------------------------------------------------------
+
+
+class HorovodRanks:
+    """The ranks that Horovod started; see `Ranks`."""
+
+    def __init__(self) -> None:
+        import horovod.torch as hvd
+
+        hvd.init()
+        self._hvd = hvd
+        self.rank, self.size, self.local_rank = hvd.rank(), hvd.size(), hvd.local_rank()
+        self._on_gpu = bool(hvd.nccl_built())
+
+    def add_up(self, tensors: Sequence[Tensor], name: str) -> None:
+        """A constant `name` lets Horovod remember how the tensors go together."""
+        sent = [tensor if self._on_gpu or not tensor.is_cuda else tensor.cpu() for tensor in tensors]
+        self._hvd.grouped_allreduce_(sent, name=name, op=self._hvd.Sum)
+        for tensor, summed in zip(tensors, sent, strict=True):
+            if tensor is not summed:
+                tensor.copy_(summed)
+
+    def broadcast(self, data: bytes) -> bytes:
+        length = torch.tensor([len(data)], dtype=torch.int64)
+        self._hvd.broadcast_(length, root_rank=0, name="length")
+        sent = torch.zeros(int(length), dtype=torch.uint8)
+        if self.rank == 0:
+            sent.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+        self._hvd.broadcast_(sent, root_rank=0, name="bytes")
+        return sent.numpy().tobytes()
+
+    def close(self) -> None:
+        """Leaves; ranks that still wait for this one get an error."""
+        self._hvd.shutdown()
+
+
+def run_rank(text: str) -> None:
+    """One rank of the plan in `text`. Rank 0 leaves its result in the folder; a fault of a rank's own is left there too."""
+    from horovod.common.exceptions import HorovodInternalError
+
+    plan = Plan.from_json(text)
+    folder = Path(plan.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    ranks = HorovodRanks()
+    try:
+        with (folder / messages.LINES if ranks.rank == 0 else Path(os.devnull)).open("a", encoding="utf-8", buffering=1) as lines:
+            fitted = fit(plan, ranks, lambda line: print(line, file=lines))
+        if ranks.rank == 0:
+            write(folder / messages.FITTED, fitted.to_json().encode())
+    except HorovodInternalError:  # another rank is gone: its fault, or nobody's
+        raise
+    except Exception as error:
+        messages.write_fault(folder, error, ranks.rank)
+        raise
+    finally:
+        ranks.close()
+
+
+if __name__ == "__main__":
+    run_rank(Path(sys.argv[1]).read_text(encoding="utf-8"))

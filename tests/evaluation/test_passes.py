@@ -1,0 +1,127 @@
+"""Sums over partitions: the same metrics however the rows are spread."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from foretaste.contract import Batch
+from foretaste.evaluation.baselines import Popularity
+from foretaste.evaluation.classification import Binary
+from foretaste.evaluation.judge import Judge
+from foretaste.evaluation.passes import NUM_JUDGED, NUM_LEFT_OUT, Pass, rfm_rows
+from foretaste.evaluation.ranking import Ranking
+
+NUM_ITEMS = 8
+
+
+class LastItem:
+    """Expects the last item again."""
+
+    def score(self, batch: Batch[torch.Tensor]) -> torch.Tensor:
+        scores = torch.zeros((len(batch.length), NUM_ITEMS)).scatter(1, batch.item[:, -1:].long(), 1.0)
+        scores[:, :2] = -torch.inf
+        return scores + torch.linspace(0, 0.1, NUM_ITEMS)
+
+
+class Recency:
+    """A logit that falls with the time since the last event."""
+
+    def score(self, batch: Batch[torch.Tensor]) -> torch.Tensor:
+        return 10.0 - batch.recency.double()
+
+
+def rows(count: int, seed: int = 0) -> pa.RecordBatch:
+    random = np.random.default_rng(seed)
+    item = random.integers(2, NUM_ITEMS, (count, 3))
+    target = np.where(random.random(count) < 0.5, item[:, -1], random.integers(2, NUM_ITEMS, count))
+    target[::10] = 0  # nothing known followed
+    scalars = {name: pa.array(random.integers(1, 20, count), pa.int32()) for name in ("length", "fresh", "recency")}
+    lists = {"item": item, "next_items": np.stack([target, np.zeros_like(target)], axis=1), "opens_session": item * 0 + 2, "price": item}
+    return pa.RecordBatch.from_pydict(
+        {
+            "split": pa.array(np.where(random.random(count) < 0.3, "valid", "test")),
+            "user_hash": pa.array(random.integers(0, 40, count)),
+            **scalars,
+            **{name: pa.array(list(values), pa.list_(pa.int32())) for name, values in lists.items()},
+            "returns": pa.array(random.integers(0, 2, count), pa.int32()),
+        }
+    )
+
+
+RANKING = Pass(
+    judge=Ranking(label="next_items", at=[1, 3]),
+    label="next_items",
+    model="last_item",
+    load_model=LastItem,
+    baselines={"popularity": Popularity(torch.arange(NUM_ITEMS))},
+    replicates=20,
+    seed=0,
+    batch_size=7,
+)
+BINARY = Pass(judge=Binary(label="returns"), label="returns", model="recency", load_model=Recency, replicates=20, seed=0, batch_size=7)
+Found = dict[tuple[str, str, str], list[float]]
+
+
+def run(judging: Pass, partitions: list[list[pa.RecordBatch]]) -> Found:
+    sums = [part for batches in partitions for part in judging.partial_sums(iter(batches))]
+    merged = [row for part in judging.merged(sums) for row in part.to_pylist()]
+    return {(row["split"], row["scorer"], row["metric"]): row["resampled"] for row in merged}
+
+
+@pytest.mark.parametrize("judging", [RANKING, BINARY], ids=["ranking", "binary"])
+def test_partitions_and_batches_change_nothing(judging: Pass) -> None:
+    whole = rows(100)
+    together = run(dataclasses.replace(judging, batch_size=1000), [[whole]])
+    spread = run(judging, [[whole.slice(0, 33), whole.slice(33, 1)], [whole.slice(34, 66)], []])
+    assert together.keys() == spread.keys()
+    for key, values in together.items():
+        assert spread[key] == pytest.approx(values, nan_ok=True), key
+
+
+def test_rows_are_counted_apart_by_split_and_by_whether_they_can_be_judged() -> None:
+    found, given = run(RANKING, [[rows(100)]]), rows(100)
+    splits = given.column("split").to_pylist()
+    unknown = [targets[0] == 0 for targets in given.column("next_items").to_pylist()]
+    for split in ("valid", "test"):
+        expected = [flag for flag, of in zip(unknown, splits, strict=True) if of == split]
+        assert found[split, "last_item", NUM_LEFT_OUT][0] == sum(expected) > 0
+        assert found[split, "last_item", NUM_JUDGED][0] == len(expected) - sum(expected)
+
+
+def test_a_metric_is_what_the_rows_say() -> None:
+    given = rows(100)
+    last, target = (np.array(given.column(name).to_pylist()) for name in ("item", "next_items"))
+    judged = (target[:, 0] >= 2) & (np.array(given.column("split").to_pylist()) == "test")
+    hits = last[judged, -1] == target[judged, 0]
+    assert run(RANKING, [[given]])["test", "last_item", "recall@1"][0] == pytest.approx(hits.mean())
+
+
+def test_model_and_baselines_meet_the_same_resamples() -> None:
+    found = run(RANKING, [[rows(100)]])
+    assert found["test", "last_item", NUM_JUDGED] == found["test", "popularity", NUM_JUDGED]
+    assert len(set(found["test", "last_item", NUM_JUDGED])) > 5
+
+
+def test_without_rows_nothing_is_loaded() -> None:
+    def load() -> LastItem:
+        raise AssertionError
+
+    assert run(dataclasses.replace(RANKING, load_model=load), [[], [rows(0)]]) == {}
+
+
+def test_rfm_rows_carry_features_and_label() -> None:
+    given = rows(4)
+    (made,) = rfm_rows([given], "returns")
+    assert made.column("label").to_pylist() == given.column("returns").to_pylist()
+    assert [values[0] for values in made.column("features").to_pylist()] == given.column("recency").to_pylist()
+
+
+def test_judges_say_what_they_need() -> None:
+    judges: list[Judge] = [RANKING.judge, BINARY.judge]
+    for judge in judges:
+        names = judge.metrics(np.ones((judge.num_sums, 1)))
+        assert judge.headline in names
+        assert judge.lower_is_better <= set(names)

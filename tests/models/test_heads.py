@@ -1,0 +1,64 @@
+import torch
+
+from foretaste.contract import Batch
+from foretaste.models.heads import BinaryHead, ItemsHead, next_item_targets
+
+
+def left_aligned(item: list[list[int]], length: list[int], fresh: list[int], first_of_label: list[int]) -> Batch[torch.Tensor]:
+    return Batch(
+        features={"item": torch.tensor(item, dtype=torch.int32)},
+        length=torch.tensor(length, dtype=torch.int32),
+        fresh=torch.tensor(fresh, dtype=torch.int32),
+        recency=torch.zeros(len(item), dtype=torch.int32),
+        labels={"next_items": torch.tensor([[first, 99] for first in first_of_label], dtype=torch.int32)},
+    )
+
+
+def targets(batch: Batch[torch.Tensor]) -> list[tuple[int, int, int]]:
+    """(row, position of the state, item that it predicts)"""
+    where, items = next_item_targets(batch, "next_items")
+    columns = batch.item.shape[1]
+    return [(place // columns, place % columns, item) for place, item in zip(where.tolist(), items.tolist(), strict=True)]
+
+
+def test_each_state_predicts_the_item_that_follows() -> None:
+    batch = left_aligned([[5, 6, 7, 8]], length=[4], fresh=[4], first_of_label=[9])
+    assert targets(batch) == [(0, 0, 6), (0, 1, 7), (0, 2, 8), (0, 3, 9)]
+
+
+def test_only_fresh_events_are_targets() -> None:
+    batch = left_aligned([[5, 6, 7, 8]], length=[4], fresh=[2], first_of_label=[0])
+    assert targets(batch) == [(0, 1, 7), (0, 2, 8)]
+
+
+def test_padding_and_unknown_items_are_no_targets() -> None:
+    batch = left_aligned([[5, 1, 7, 0], [5, 0, 0, 0], [5, 6, 0, 0]], length=[3, 1, 2], fresh=[3, 1, 0], first_of_label=[1, 8, 9])
+    assert targets(batch) == [(0, 1, 7), (1, 0, 8), (2, 1, 9)]
+
+
+def test_an_empty_row_has_no_target() -> None:
+    assert targets(left_aligned([[0, 0]], length=[0], fresh=[0], first_of_label=[7])) == []
+
+
+def test_the_items_head_sums_over_targets_and_starts_at_popularity() -> None:
+    head = ItemsHead(width=3, num_items=5, num_negatives=0, tied=None)
+    assert head.own is not None
+    batch = left_aligned([[2, 3, 4]], length=[3], fresh=[3], first_of_label=[0])
+    total, count = head.loss(torch.zeros(1, 3, 3), batch, "next_items", torch.Generator())
+    # A zero state leaves the bias alone: log-uniform, P(item 3) = log(3/2)/log 4 and P(item 4) = log(4/3)/log 4.
+    expected = -torch.log(torch.log(torch.tensor([3 / 2, 4 / 3])) / torch.log(torch.tensor(4.0))).sum()
+    torch.testing.assert_close(total, expected)
+    assert count.item() == 2
+
+
+def test_the_binary_head_sees_how_long_ago_the_last_event_was() -> None:
+    torch.manual_seed(0)
+    head, state = BinaryHead(width=4), torch.ones(2, 4)
+    batch = Batch(
+        features={"item": torch.zeros(2, 1, dtype=torch.int32)},
+        length=torch.tensor([1, 1]),
+        fresh=torch.tensor([1, 1]),
+        recency=torch.tensor([3, 20], dtype=torch.int32),
+    )
+    soon, late = head.score(state, batch).tolist()
+    assert soon != late

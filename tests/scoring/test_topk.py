@@ -1,0 +1,67 @@
+"""Exact top-k in blocks."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foretaste.scoring import topk
+from foretaste.scoring.topk import BLOCK, Catalogue, top_k
+
+NOT = -torch.inf
+
+
+@given(st.integers(1, 400), st.integers(1, 3), st.integers(0, 10_000), st.sampled_from([1.0, 3.0, 1e6]))
+@settings(max_examples=100, deadline=None)
+def test_the_largest_values_are_torchs(num_columns: int, k: int, seed: int, spread: float) -> None:
+    scores = (torch.randn((4, num_columns), generator=torch.Generator().manual_seed(seed)) * spread).round() / spread  # with ties
+    values, indices = top_k(scores, min(k, num_columns))
+    assert torch.equal(values, scores.topk(min(k, num_columns)).values)
+    assert torch.equal(scores.gather(1, indices), values)
+    assert all(len(set(row)) == len(row) for row in indices.tolist())
+
+
+def test_rows_that_share_their_memory_are_as_good_as_any() -> None:
+    scores = torch.arange(5000.0).expand(3, -1)  # as a popularity baseline gives them
+    assert top_k(scores, 2)[1].tolist() == [[4999, 4998]] * 3
+
+
+def test_a_nan_comes_first_so_that_it_is_seen() -> None:
+    scores = torch.zeros((1, 1000))
+    scores[0, 500] = torch.nan
+    assert top_k(scores, 3)[0][0, 0].isnan()
+
+
+@pytest.mark.parametrize("num_items", [3, 500, BLOCK + 2, 2 * BLOCK + 100])
+def test_a_catalogue_of_any_size_gives_the_full_softmaxs_best(num_items: int) -> None:
+    generator = torch.Generator().manual_seed(num_items)
+    weights = torch.randn((num_items, 8), generator=generator)
+    bias = torch.cat([torch.full((2,), NOT), torch.linspace(0, -3, num_items - 2)])
+    represented = torch.randn((5, 8), generator=generator) * 3
+    logits = (represented.double() @ weights.double().T + bias.double())[:, 2:]
+    expected = logits.softmax(1).topk(min(10, num_items - 2))
+    indices, probabilities = Catalogue(weights, bias).best(represented, 10)
+    assert torch.allclose(probabilities, expected.values, atol=1e-6)
+    assert torch.equal(indices, expected.indices + 2)
+
+
+def test_padding_and_unknown_are_never_named_even_with_the_best_weights() -> None:
+    weights = torch.tensor([[9.0], [9.0], [1.0], [0.0]])
+    indices, probabilities = Catalogue(weights, torch.zeros(4)).best(torch.ones((1, 1)), 10)
+    assert indices.tolist() == [[2, 3]]
+    assert probabilities.sum().item() == pytest.approx(1.0)
+
+
+def test_huge_scores_do_not_overflow() -> None:
+    weights = torch.linspace(-1, 1, BLOCK * 2 + 2)[:, None]  # the best are in the last block, e^2000 above the first
+    _, probabilities = Catalogue(weights, torch.zeros(len(weights))).best(torch.full((1, 1), 1e3), 3)
+    assert probabilities[0, 0] > probabilities[0, 1] > probabilities[0, 2] > 0
+    assert probabilities.isfinite().all()
+
+
+def test_no_more_than_a_block_of_scores_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    widths = []
+    monkeypatch.setattr(topk, "top_k", lambda scores, k: widths.append(scores.shape[1]) or top_k(scores, k))
+    Catalogue(torch.randn(3 * BLOCK, 4), torch.zeros(3 * BLOCK)).best(torch.randn(2, 4), 5)
+    assert len(widths) == 3
+    assert max(widths) == BLOCK

@@ -1,0 +1,128 @@
+"""sequence, batch after batch: only splits that change are written, and all is as if it had come at once."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from foretaste.contract import SPLITS
+from foretaste.errors import SettingsError, TableError
+from foretaste.settings import Settings
+from foretaste.steps.sequence import sequence
+from foretaste.steps.sessionize import sessionize
+from foretaste.tables import Warehouse
+from foretaste.tables.sequences import SEQUENCES
+from foretaste.tables.sessions import SESSIONS
+from foretaste.tables.vocabulary import VOCABULARY
+from tests.steps.shop import Event, another, equal, told
+
+TABLES = (SESSIONS, VOCABULARY, SEQUENCES)
+START: list[Event] = [
+    *[("ann", hour, "tea") for hour in range(0, 300, 25)],
+    *[("bob", hour, "milk") for hour in range(10, 480, 60)],
+    ("cat", 504, "tea"),  # the last event, three weeks after the first
+]
+
+
+def settings(**changes: Any) -> Settings:
+    """Training for a week, validation for a week, test from then on."""
+    dates = {"valid_from": "2024-04-08", "test_from": "2024-04-15"}
+    few = {"length": 4, "horizon": "2d", "every": "3d", "min_item_count": 2}
+    return Settings.model_validate({"sequences": {**dates, **few, **changes}})
+
+
+def ran(warehouse: Warehouse, chosen: Settings) -> str:
+    """The first note of `sequence`, after `sessionize`."""
+    sessionize(warehouse, chosen)
+    return sequence(warehouse, chosen).notes[0]
+
+
+def files(warehouse: Warehouse) -> dict[str, set[str]]:
+    """split → the files that its rows lie in."""
+    names = warehouse.read(SEQUENCES).inputFiles()
+    return {split: {name for name in names if f"/split={split}/" in name} for split in SPLITS}
+
+
+def test_batches_equal_a_full_rebuild_and_leave_other_splits_alone(warehouse: Warehouse, tmp_path: Path) -> None:
+    told(warehouse, *START)
+    assert ran(warehouse, settings()) == "all rows written"
+    first = files(warehouse)
+
+    told(warehouse, ("ann", 450, "milk"), ("bob", 503, "jam"))  # in test time
+    assert ran(warehouse, settings()) == "2 users have changed sessions; written anew: test at calendars"
+    second = files(warehouse)
+    assert (second["train"], second["valid"]) == (first["train"], first["valid"])
+    assert second["test"].isdisjoint(first["test"])
+
+    told(warehouse, ("dan", 520, "tea"), ("bob", 200, "tea"), ("bob", 503, "jam"))  # a new end; one late in validation time; one repeated
+    assert ran(warehouse, settings()) == "2 users have changed sessions; written anew: test for its new bounds, valid at calendars"
+    assert files(warehouse)["train"] == first["train"]
+    _equals_a_rebuild(warehouse, tmp_path / "third")
+
+    told(warehouse, ("cat", 5, "tea"), ("cat", 6, "pie"), ("cat", 7, "pie"))  # late in training time: another vocabulary
+    assert ran(warehouse, settings()) == "all rows written anew: vocabulary changed"
+    _equals_a_rebuild(warehouse, tmp_path / "fourth")
+
+
+def test_late_events_of_training_time_without_a_new_vocabulary(warehouse: Warehouse, tmp_path: Path) -> None:
+    told(warehouse, *START)
+    ran(warehouse, settings())
+    known = warehouse.version(VOCABULARY)
+    told(warehouse, ("ann", 30, "rare"), kind="search")  # of no type that enters, but it opens a session
+    assert ran(warehouse, settings()) == "no row of 1 users with changed sessions differs"
+    assert warehouse.version(VOCABULARY) == known
+    _equals_a_rebuild(warehouse, tmp_path / "rebuilt")
+
+
+def _equals_a_rebuild(warehouse: Warehouse, path: Path) -> None:
+    rebuilt = another(warehouse, path)
+    ran(rebuilt, settings())
+    assert [table.name for table in TABLES if not equal(table, warehouse, rebuilt)] == []
+
+
+def test_nothing_new_writes_nothing_and_other_settings_all(warehouse: Warehouse) -> None:
+    told(warehouse, *START)
+    ran(warehouse, settings())
+    before = [warehouse.version(table) for table in TABLES]
+    assert ran(warehouse, settings()) == "nothing new since the last run"
+    assert [warehouse.version(table) for table in TABLES] == before
+    assert ran(warehouse, settings(length=3)) == "all rows written anew: settings changed"
+
+
+def test_what_the_rows_were_built_from_is_in_their_commit(warehouse: Warehouse) -> None:
+    told(warehouse, *START)
+    ran(warehouse, settings())
+    noted = warehouse.built_from(SEQUENCES)
+    assert (noted["sessions"], noted["vocabulary"]) == (warehouse.version(SESSIONS), warehouse.version(VOCABULARY))
+    assert noted["splits"] == {"valid_from": "2024-04-08 00:00:00", "test_from": "2024-04-15 00:00:00", "until": "2024-04-22 00:00:00"}
+
+
+def test_a_small_table_has_row_groups_for_a_few_ranks(warehouse: Warehouse) -> None:
+    told(warehouse, *[(f"user {user}", float(user % 100 + step), "tea") for user in range(100) for step in (0, 1)], *START)
+    ran(warehouse, settings(rows_per_group=4))
+    groups = [
+        [
+            pq.ParquetFile(name.removeprefix("file://")).metadata.row_group(place).num_rows
+            for place in range(pq.ParquetFile(name.removeprefix("file://")).num_row_groups)
+        ]
+        for name in warehouse.read(SEQUENCES).inputFiles()
+        if "split=train/cut=window" in name
+    ]
+    assert len(groups) == 16
+    assert {size for file in groups for size in file[:-1]} == {4}
+    assert all(0 < file[-1] <= 4 for file in groups)
+
+
+def test_impossible_settings_write_nothing(warehouse: Warehouse) -> None:
+    told(warehouse, *START)
+    with pytest.raises(SettingsError, match="no item occurs 99 times"):
+        ran(warehouse, settings(min_item_count=99))
+    with pytest.raises(SettingsError, match="do not follow one another"):
+        ran(warehouse, settings(valid_from="2023-04-08"))
+    assert not warehouse.exists(SEQUENCES)
+
+
+def test_there_must_be_sessions(warehouse: Warehouse) -> None:
+    with pytest.raises(TableError, match="no table sessions"):
+        sequence(warehouse, settings())

@@ -1,0 +1,61 @@
+"""sessionize, batch after batch: only what changes is written, and all is as if it had come at once."""
+
+from pathlib import Path
+
+from foretaste.settings import Settings
+from foretaste.steps.sessionize import sessionize
+from foretaste.tables import Warehouse
+from foretaste.tables.events import EVENTS
+from foretaste.tables.sessions import SESSIONS
+from tests.steps.shop import another, changes, equal, told
+
+
+def test_batches_equal_a_full_rebuild_and_touch_only_what_they_change(warehouse: Warehouse, tmp_path: Path) -> None:
+    settings = Settings()
+    told(warehouse, ("ann", 1, "tea"), ("ann", 1.8, "milk"), ("ann", 9, "jam"), ("bob", 1, "tea"), ("cat", 2, "tea"))
+    report = sessionize(warehouse, settings)
+    assert (report.read, report.written) == ({"events": 5}, {"sessions": 5})
+
+    first = warehouse.version(SESSIONS)
+    late = ("ann", 1.4, "tea")  # joins two of ann's sessions
+    told(warehouse, late, ("ann", 9, "jam"), ("bob", 30, "jam"), ("dan", 3, "tea"))  # the second is known already
+    assert "4 sessions" not in sessionize(warehouse, settings).notes[0]
+    changed = {(row.user_id, tuple(row.item_id), row["_change_type"]) for row in changes(warehouse, SESSIONS, first).collect()}
+    assert changed == {
+        ("ann", ("tea",), "update_preimage"),
+        ("ann", ("tea", "tea", "milk"), "update_postimage"),
+        ("ann", ("milk",), "delete"),
+        ("bob", ("jam",), "insert"),
+        ("dan", ("tea",), "insert"),
+    }
+    assert warehouse.version(SESSIONS) == first + 1
+
+    told(warehouse, ("ann", 0.9, "jam"), ("cat", 2.5, "tea"))  # earlier than all of ann's: her first session gets another id
+    sessionize(warehouse, settings)
+    rebuilt = another(warehouse, tmp_path / "rebuilt")
+    sessionize(rebuilt, settings)
+    assert equal(SESSIONS, warehouse, rebuilt)
+
+
+def test_nothing_new_writes_nothing(warehouse: Warehouse) -> None:
+    told(warehouse, ("ann", 1, "tea"))
+    sessionize(warehouse, Settings())
+    before = warehouse.version(SESSIONS)
+    assert sessionize(warehouse, Settings()).notes == ("nothing new since the last run",)
+    warehouse.spark.sql(f"ALTER TABLE {warehouse.identifier(EVENTS)} SET TBLPROPERTIES ('note' = 'a version without rows')")
+    sessionize(warehouse, Settings())
+    assert warehouse.version(SESSIONS) == before
+
+
+def test_other_settings_and_another_events_table_rebuild_all(warehouse: Warehouse) -> None:
+    told(warehouse, ("ann", 1, "tea"), ("ann", 1.4, "milk"))
+    sessionize(warehouse, Settings())
+    report = sessionize(warehouse, Settings.model_validate({"sessions": {"gap": "10min"}}))
+    assert report.written == {"sessions": 2}
+    assert report.notes == ("all sessions written anew: the settings changed",)
+
+    warehouse.spark.sql(f"DROP TABLE {warehouse.identifier(EVENTS)}")
+    told(warehouse, ("bob", 1, "tea"))  # fewer versions than the table before had
+    report = sessionize(warehouse, Settings.model_validate({"sessions": {"gap": "10min"}}))
+    assert report.written == {"sessions": 1}
+    assert "not known any more" in report.notes[0]

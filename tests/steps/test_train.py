@@ -1,0 +1,99 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from foretaste import registry
+from foretaste.contract import FEATURES
+from foretaste.errors import SettingsError, TableError
+from foretaste.settings import Settings
+from foretaste.steps.train import train
+from foretaste.tables import Warehouse
+from foretaste.tables.sequences import SEQUENCES
+from foretaste.tables.vocabulary import VOCABULARY
+from tests.training import toys
+
+FIT = {"epochs": 2, "batch_size": 10, "learning_rate": 0.02}
+TASKS = {
+    "interest": {"model": {"name": "gru", "embedding": 8, "hidden": [8], "num_negatives": 4}, "fit": FIT},
+    "returns": {"model": {"name": "lstm", "embedding": 8, "hidden": [8, 4]}, "fit": FIT},
+}
+
+
+def settings(**changes: Any) -> Settings:
+    return Settings.model_validate({"tasks": TASKS, "training": {"threads": 1, "seed": 1}, **changes})
+
+
+def write_tables(warehouse: Warehouse) -> None:
+    """The circle of six items as training windows, training moments and validation moments."""
+    places = (("train", "window", 40), ("train", "calendar", 30), ("valid", "calendar", 20))
+    rows = [row for split, cut, number in places for row in sequence_rows(split, cut, number)]
+    words = [("item", f"item {index}", index, 10 - index, None) for index in range(2, toys.NUM_ITEMS)]
+    warehouse.overwrite(VOCABULARY, warehouse.spark.createDataFrame(words, VOCABULARY.ddl))
+    built_from = {"vocabulary": warehouse.version(VOCABULARY)}
+    warehouse.overwrite(SEQUENCES, warehouse.spark.createDataFrame(rows, SEQUENCES.ddl), built_from)
+
+
+def sequence_rows(split: str, cut: str, number: int) -> list[tuple[Any, ...]]:
+    batch = toys.rows(number).map(lambda array: array.numpy())
+    moments = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=hour) for hour in range(number)]
+    features = [batch.item if name == "item" else np.minimum(batch.item, 1) for name in FEATURES]
+    arrays = [column.tolist() for column in (batch.length, batch.fresh, batch.recency, *features)]
+    labels = [batch.labels[name].tolist() for name in ("next_items", "returns")]
+    return [(f"user {row}", split, cut, moments[row], *values) for row, values in enumerate(zip(*arrays, *labels, strict=True))]
+
+
+def test_every_task_becomes_a_version_and_training_again_gives_the_same_weights(warehouse: Warehouse) -> None:
+    write_tables(warehouse)
+    report = train(warehouse, settings())
+    assert report.read == {"rows for interest": 40 + 20, "rows for returns": 30 + 20}
+    assert report.written == {"models": 2}
+    assert report.notes[0].startswith("interest version 1: gru, ")
+    assert "mrr" in report.notes[0]
+
+    interest, returns = (registry.load(warehouse.path, name) for name in TASKS)
+    assert interest.tables == {"sequences": warehouse.version(SEQUENCES), "vocabulary": warehouse.version(VOCABULARY)}
+    assert interest.item_ids().tolist() == [None, None, *(f"item {index}" for index in range(2, 8))]
+    assert len(interest.history) == 2
+    assert interest.calibration is None
+    assert returns.calibration is not None
+    odd = toys.rows(30).labels["returns"].float().mean().item()
+    assert returns.base_rate == pytest.approx(odd)
+    assert returns.network().score(toys.rows(4)).shape == (4,)
+    assert not list(Path(warehouse.path).glob("checkpoints/*"))  # what a finished run leaves is its model
+
+    train(warehouse, settings())
+    again = registry.load(warehouse.path, "interest")
+    assert (again.version, again.sha256) == (2, interest.sha256)
+
+
+def test_a_model_is_stored_with_the_vocabulary_that_its_rows_were_written_with(warehouse: Warehouse) -> None:
+    write_tables(warehouse)
+    anew = [("item", "another", 2, 1, None)]
+    warehouse.overwrite(VOCABULARY, warehouse.spark.createDataFrame(anew, VOCABULARY.ddl))
+    train(warehouse, settings(tasks={"interest": TASKS["interest"]}))
+    stored = registry.load(warehouse.path, "interest")
+    assert stored.sizes.num_items == toys.NUM_ITEMS
+    assert stored.item_ids()[2] == "item 2"
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ({}, "no task is configured"),
+        (
+            {"interest": {"model": {"name": "oracle"}}},
+            r"no model is called 'oracle' \(tasks.interest.model.name\). Use one of elman, lstm, gru",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_trained_are_named(warehouse: Warehouse, tasks: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        train(warehouse, settings(tasks=tasks))
+
+
+def test_without_sequences_it_says_which_job_writes_them(warehouse: Warehouse) -> None:
+    with pytest.raises(TableError, match="there is no table sequences yet"):
+        train(warehouse, settings())

@@ -1,0 +1,112 @@
+"""Sessions in Arrow batches → whole users' integers. Every session here is one that a reader can see whole."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from foretaste.tables import histories as module
+from foretaste.tables.histories import Codes, histories
+
+SECOND = 1_000_000
+UTC_ZONE = (np.array([0]), np.array([0]))
+CODES = Codes(
+    items=pa.array(["tea", "milk"]),
+    categories=pa.array(["drinks"]),
+    edges=np.array([2.0, 5.0]),
+    event_types=("view", "purchase"),
+    zone=UTC_ZONE,
+)
+Session = tuple[str, list[tuple[int, str | None, str, float | None, str | None]]]  # user, (second, item, type, price, category)
+
+
+def batch(*sessions: Session) -> pa.RecordBatch:
+    columns = [[[event[place] for event in events] for _, events in sessions] for place in range(5)]
+    times = [[second * SECOND for second in seconds] for seconds in columns[0]]
+    return pa.RecordBatch.from_pydict(
+        {
+            "user_id": pa.array([user for user, _ in sessions], pa.string()),
+            "event_time": pa.array(times, pa.list_(pa.timestamp("us", tz="UTC"))),
+            "item_id": pa.array(columns[1], pa.list_(pa.string())),
+            "event_type": pa.array(columns[2], pa.list_(pa.string())),
+            "price": pa.array(columns[3], pa.list_(pa.float64())),
+            "category": pa.array(columns[4], pa.list_(pa.string())),
+        }
+    )
+
+
+def by_user(*batches: pa.RecordBatch) -> dict[str, dict[str, list[int]]]:
+    """user → feature → its values; "time" in seconds and "began" are there too."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for users, events, began in histories(batches, CODES):
+        for place, user in enumerate(users.to_pylist()):
+            assert user not in found  # a user comes whole, once
+            theirs = slice(events.offset[place], events.offset[place + 1])
+            found[user] = {name: column[theirs].tolist() for name, column in events.features.items()}
+            found[user] |= {"time": (events.time[theirs] // SECOND).tolist(), "began": [int(began[place]) // SECOND]}
+    return found
+
+
+def test_every_feature_of_an_event() -> None:
+    history = by_user(
+        batch(
+            ("ann", [(0, "milk", "view", 1.5, "drinks"), (3, "tea", "purchase", 2.0, "toys")]),
+            ("ann", [(90_000, "gone", "purchase", 9.0, None), (90_000, None, "view", None, "drinks")]),
+        )
+    )["ann"]
+    assert history["item"] == [3, 2, 1, 1]
+    assert history["event"] == [1, 5, 5, 1]  # codes of the contract
+    assert history["gap"] == [1, 4, 19, 2]  # none before; 3 s; 89,997 s, 17 bits; 0 s
+    assert history["opens_session"] == [2, 1, 2, 1]
+    assert history["price"] == [2, 2, 4, 1]  # up to 2, up to 2, above 5, none
+    assert history["category"] == [2, 1, 1, 2]
+    assert history["hour"] == [1, 1, 2, 2]
+    assert history["weekday"] == [4, 4, 5, 5]  # 1970 began on a Thursday
+
+
+def test_types_that_do_not_enter_leave_no_trace() -> None:
+    history = by_user(
+        batch(
+            ("ann", [(0, None, "search", None, None), (5, "tea", "view", None, None)]),
+            ("ann", [(50, "tea", "exposure", None, None)]),
+            ("bob", [(7, "tea", "exposure", None, None)]),
+        )
+    )
+    assert history["ann"]["time"] == [5]
+    assert history["ann"]["opens_session"] == [2]  # the first of its session that enters
+    assert history["ann"]["gap"] == [1]
+    assert history["ann"]["began"] == [0]
+    assert history["bob"] == {"time": [], "began": [7], **{key: [] for key in history["bob"].keys() - {"time", "began"}}}
+
+
+def test_no_vocabulary_at_all_is_unknown_throughout() -> None:
+    nothing = Codes(
+        items=pa.array([], pa.string()), categories=pa.array([], pa.string()), edges=np.array([]), event_types=("view",), zone=UTC_ZONE
+    )
+    ((_, events, _),) = histories([batch(("ann", [(0, "tea", "view", 1.0, "drinks")]))], nothing)
+    assert [events.features[name].tolist() for name in ("item", "category", "price")] == [[1], [1], [2]]
+
+
+@hypothesis_settings(max_examples=30, deadline=None)
+@given(
+    lengths=st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=5), min_size=1, max_size=6), size=st.integers(1, 5), data=st.data()
+)
+def test_batches_may_end_anywhere(lengths: list[list[int]], size: int, data: st.DataObject) -> None:
+    """lengths: events of each session of each user; size: sessions in a batch."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "BLOCK_EVENTS", data.draw(st.integers(1, 8)))
+        clock = iter(range(10_000))
+        types = st.sampled_from(["view", "purchase", "search"])
+        sessions = [
+            (f"user {user}", [(next(clock), "tea", data.draw(types), None, None) for _ in range(length)])
+            for user, theirs in enumerate(lengths)
+            for length in theirs
+        ]
+        in_one = by_user(batch(*sessions))
+        in_many = by_user(*[batch(*sessions[start : start + size]) for start in range(0, len(sessions), size)])
+    assert in_many == in_one
+    assert list(in_one) == [f"user {user}" for user in range(len(lengths))]
+    entering = [second for _, events in sessions for second, _, kind, _, _ in events if kind != "search"]
+    assert [second for history in in_one.values() for second in history["time"]] == entering

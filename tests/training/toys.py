@@ -1,0 +1,118 @@
+"""Rows that a model can learn by heart, in memory and in files, and a plan around them."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from foretaste.contract import SCALARS, Batch, Sizes
+from foretaste.feed.snapshot import Pin, row_groups_of
+from foretaste.settings import FitSettings, ModelSettings
+from foretaste.training.plan import Plan
+
+NUM_ITEMS = 8  # PAD, UNKNOWN and six items
+LENGTH = 6
+
+
+def rows(num_rows: int) -> Batch[torch.Tensor]:
+    """Items 2 … 7 follow each other in a circle, from any start; `next_items` is what comes next.
+
+    `returns` is 1 where the last item is odd.
+    """
+    start = torch.arange(num_rows) % 6
+    length = 2 + torch.arange(num_rows) % (LENGTH - 1)
+    position = torch.arange(LENGTH)
+    item = 2 + (start[:, None] + position) % 6
+    item = torch.where(position >= LENGTH - length[:, None], item, 0)
+    following = 2 + (item[:, -1] - 1) % 6
+    labels = {"next_items": torch.stack([following, torch.zeros_like(following)], dim=1), "returns": item[:, -1] % 2}
+    return Batch(
+        features={"item": item.int()},
+        length=length.int(),
+        fresh=length.int(),
+        recency=torch.full((num_rows,), 5).int(),
+        labels={name: label.int() for name, label in labels.items()},
+    )
+
+
+def feed(
+    pin: Pin,
+    *,
+    rank: int,
+    size: int,
+    batch_size: int,
+    features: Sequence[str],
+    labels: Sequence[str],
+    epoch: int,
+    seed: int,
+    shuffle: bool,
+    drop_uneven: bool,
+) -> Iterator[Batch[torch.Tensor]]:
+    """Gives what feed.batches gives, without files."""
+    everything = rows(pin.num_rows)
+    order = np.random.default_rng([seed, epoch]).permutation(pin.num_rows) if shuffle else np.arange(pin.num_rows)
+    end = pin.num_rows // batch_size * batch_size if drop_uneven else pin.num_rows
+    for start in range(0, end, batch_size):
+        batch = order[start : min(start + batch_size, end)]
+        share = torch.from_numpy(batch[rank * len(batch) // size : (rank + 1) * len(batch) // size])
+        if len(share):
+            yield everything.map(lambda array, share=share: array[share])
+
+
+def pinned(split: str, num_rows: int) -> Pin:
+    """A pin for `feed`."""
+    return Pin(table="sequences", version=3, split=split, cut="window", num_rows=num_rows, files=(("memory", (num_rows,)),))
+
+
+def written(folder: Path, split: str, num_rows: int, rows_per_group: int = 10) -> Pin:
+    """The rows as a Parquet file, pinned."""
+    folder.mkdir(parents=True, exist_ok=True)
+    batch = rows(num_rows)
+    columns = {**batch.features, **{name: getattr(batch, name) for name in SCALARS}, **batch.labels}
+    table = pa.table({name: pa.array(column.numpy().tolist(), _type(column)) for name, column in columns.items()})
+    path = folder / f"{split}.parquet"
+    pq.write_table(table, path, row_group_size=rows_per_group)
+    url = f"file://{path}"
+    return Pin(table="sequences", version=3, split=split, cut="window", num_rows=num_rows, files=((url, row_groups_of(url)),))
+
+
+def _type(column: torch.Tensor) -> pa.DataType:
+    return pa.int32() if column.ndim == 1 else pa.list_(pa.int32())
+
+
+def plan(
+    folder: Path,
+    *,
+    task: str = "interest",
+    model: dict[str, Any] | None = None,
+    fit: dict[str, Any] | None = None,
+    train: Pin | None = None,
+    valid: Pin | None = None,
+    seed: int = 1,
+) -> Plan:
+    head, label = {"interest": ("items", "next_items"), "returns": ("binary", "returns")}[task]
+    return Plan(
+        task=task,
+        head=head,
+        label=label,
+        model=ModelSettings.model_validate({"embedding": 16, "hidden": [16], "dropout": 0.0, **(model or {})}),
+        fit=FitSettings.model_validate({"epochs": 3, "batch_size": 12, "learning_rate": 0.02, **(fit or {})}),
+        sizes=Sizes(num_items=NUM_ITEMS),
+        train=train or pinned("train", 60),
+        valid=valid or pinned("valid", 31),
+        seed=seed,
+        folder=str(folder),
+        threads=1,
+    )
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def losses(history: Sequence[Any]) -> list[float]:
+    return [entry["loss"] for entry in history]
