@@ -41,11 +41,11 @@ def test_byte_order_mark_crlf_quotes_and_blank_lines(spark: SparkSession, tmp_pa
     assert torn == []
 
 
-def test_lines_with_too_few_or_too_many_fields_are_malformed(spark: SparkSession, tmp_path: Path) -> None:
+def test_lines_with_too_few_or_too_many_fields_or_a_nul_are_malformed(spark: SparkSession, tmp_path: Path) -> None:
     wide = "4" + "," * 30_000
-    rows, torn = read(spark, write(tmp_path, f"a,b,c\n1\n2,3,4,5\n{wide}\n,,\n\x00,\x00x,#\n".encode()))
-    assert rows == [(None, None, None), ("\x00", "\x00x", "#")]
-    assert torn == ["1", "2,3,4,5", wide]
+    rows, torn = read(spark, write(tmp_path, f"a,b,c\n1\n2,3,4,5\n{wide}\n,,\n#,\\,'\n\x00,\x00x,\n".encode()))
+    assert rows == [(None, None, None), ("#", "\\", "'")]
+    assert torn == ["1", "2,3,4,5", wide, "\x00,\x00x,"]
 
 
 def test_a_line_break_inside_quotes_tears_a_record_that_multi_line_reads_whole(spark: SparkSession, tmp_path: Path) -> None:
@@ -108,12 +108,12 @@ def test_what_a_csv_writer_writes_is_read_right_or_kept_as_malformed(
     path = write(tmp_path_factory.mktemp("csv"), text.getvalue().encode())
     rows, torn = read(spark, path)
 
-    def on_one_line(record: tuple[str, str, str]) -> bool:
-        return not any(stop in cell for cell in record for stop in "\r\n")
+    def is_readable(record: tuple[str, str, str]) -> bool:
+        return not any(stop in cell for cell in record for stop in "\r\n\0")
 
-    assert rows == [tuple(cell or None for cell in record) for record in records if on_one_line(record)]
+    assert rows == [tuple(cell or None for cell in record) for record in records if is_readable(record)]
     whole_lines = text.getvalue().split("\n", 1)[1]
-    kept = "".join(torn) + "".join(line for record in records if on_one_line(record) for line in [_line(record)])
+    kept = "".join(torn) + "".join(line for record in records if is_readable(record) for line in [_line(record)])
     assert sorted(kept) == sorted(whole_lines.replace("\r", "").replace("\n", ""))
 
 

@@ -65,7 +65,8 @@ def _one_line_each(data: DataFrame, options: Mapping[str, str], schema: str, num
     quote, sep, line = options["quote"], options["sep"], F.col("line")
     too_wide = (F.length(line) > _MAX_COLUMNS) & (_count(line, sep) > _MAX_COLUMNS)
     parsed = data.select("source_file", "line", F.from_csv(F.when(~too_wide, line), schema, dict(options)).alias("row"))
-    corrupt = F.col("row").isNull() | F.col("row.corrupt").isNotNull()
+    # A NUL is damage (a disk that ran full, a wrong encoding), and inside quotes Spark's parser loses it.
+    corrupt = F.col("row").isNull() | F.col("row.corrupt").isNotNull() | line.contains("\0")
     if quote and num_columns > 1:
         # A quoted last field that does not close: its line break cut the record in two, and Spark's parser would take the first half.
         last = F.coalesce(F.col(f"row.c{num_columns - 1}"), F.lit(""))
