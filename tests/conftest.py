@@ -11,6 +11,11 @@ from foretaste.settings import SparkSettings, WarehouseSettings
 from foretaste.tables import Warehouse
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first, then those with Spark, then those that start a cluster."""
+    items.sort(key=lambda item: (item.get_closest_marker("cluster") is not None, "spark" in getattr(item, "fixturenames", ())))
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     conf = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}

