@@ -78,7 +78,7 @@ class Comparison:
         if gain.low > 0:
             return f"{self.model} is better than {best}, its best baseline: {figures}"
         if gain.high < 0:
-            return f"{self.model} is WORSE than {best}, a baseline that needs no training: {figures}. Do not use it as it is"
+            return f"{self.model} is WORSE than {best}, which needs no such model: {figures}. Do not use it as it is"
         return f"{self.model} is NOT better than {best}, its best baseline, as far as these rows can tell: {figures}"
 
     def remarks(self) -> Iterator[str]:
@@ -96,7 +96,8 @@ class Comparison:
             if metric in _NOT_COMPARED:
                 continue
             values = [_interval(self.estimate(scorer, metric)) for scorer in self.scorers]
-            rows.append([metric, *values, _signed(self.difference(metric, reference))])
+            name = f"{metric} (less is better)" if metric in self.lower_is_better else metric
+            rows.append([name, *values, _signed(self.difference(metric, reference))])
         return _aligned(rows)
 
 

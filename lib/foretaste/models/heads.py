@@ -68,8 +68,9 @@ class ItemsHead(nn.Module):
 def next_item_targets(batch: Batch[Tensor], label: str) -> tuple[Tensor, Tensor]:
     """Which states learn from which items: indices into the flattened (B * T) states, and items; both (N,) int64.
 
-    The state after an event predicts the event that follows it, where that is one of the row's `fresh` last ones: no event is a
-    target twice however much windows overlap. The last state predicts the first item of the label. PAD and UNKNOWN are no targets.
+    The state after an event predicts the event that follows it, where that is one of the row's `fresh` last ones: however much windows
+    overlap, no event is a target twice that way. The last state predicts the first item of the label, so that windows without overlap
+    lose no target; where they overlap, that one item a window counts twice. PAD and UNKNOWN are no targets.
     """
     item = batch.item  # (B, T)
     end = (batch.length.long() - 1).clamp(min=0)[:, None]

@@ -32,7 +32,7 @@ def score(warehouse: Warehouse, settings: Settings) -> StepReport:
     models = [registry.load(warehouse.path, name) for name in settings.tasks]  # all of them, before anything is written
     version = warehouse.version(SESSIONS) if warehouse.exists(SESSIONS) else None
     sessions = warehouse.read(SESSIONS, version)
-    as_of = settings.scoring.as_of or _last_event(sessions)
+    as_of = _utc(settings.scoring.as_of) if settings.scoring.as_of else _last_event(sessions)
     written: dict[str, int] = {}
     notes = [f"as of {as_of:%Y-%m-%d %H:%M:%S} UTC"]
     for model in models:
@@ -59,6 +59,11 @@ def score(warehouse: Warehouse, settings: Settings) -> StepReport:
         )
     notes.append(scores.publish_flat(warehouse))
     return StepReport(step="score", read={"users": max(written.values())}, written=written, notes=tuple(notes))
+
+
+def _utc(moment: datetime) -> datetime:
+    """A time without a zone is UTC."""
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _last_event(sessions: DataFrame) -> datetime:
