@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretaste.contract import Batch
@@ -48,6 +48,7 @@ def test_a_constant_scorer_ranks_everything_last() -> None:
 
 
 @given(st.lists(st.integers(-3, 3), min_size=3, max_size=200), st.integers(1, 25))
+@settings(deadline=None)
 def test_ranks_equal_their_definition(values: list[int], at_most: int) -> None:
     scores = torch.tensor([[NOT, NOT, *map(float, values)]])
     target = 2 + len(values) // 2
