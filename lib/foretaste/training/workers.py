@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -31,6 +32,8 @@ from foretaste.training.slots import check_slots, num_cores, task_slots, threads
 
 if TYPE_CHECKING:  # ranks need no Spark
     from pyspark.sql import SparkSession
+
+POLL_EVERY_S = 2e-4
 
 
 def launch(plan: Plan, training: TrainingSettings, spark: "SparkSession | None" = None, report: Report = print) -> Fitted:
@@ -207,7 +210,10 @@ class HorovodRanks:
     def add_up(self, tensors: Sequence[Tensor], name: str) -> None:
         """A constant `name` lets Horovod remember how the tensors go together."""
         sent = [tensor if self._on_gpu or not tensor.is_cuda else tensor.cpu() for tensor in tensors]
-        self._hvd.grouped_allreduce_(sent, name=name, op=self._hvd.Sum)
+        handle = self._hvd.grouped_allreduce_async_(sent, name=name, op=self._hvd.Sum)
+        while not self._hvd.poll(handle):  # Horovod's own waiting takes a whole core from the rank that it waits for
+            time.sleep(POLL_EVERY_S)
+        self._hvd.synchronize(handle)
         for tensor, summed in zip(tensors, sent, strict=True):
             if tensor is not summed:
                 tensor.copy_(summed)
