@@ -27,6 +27,7 @@ def standalone_cluster(workers: int = 2, *, cores: int = 1, memory: str = "2g") 
     """
     with tempfile.TemporaryDirectory(prefix="spark-cluster-") as folder:
         log = Path(folder, "master.log")
+        Path(folder, "local").mkdir()  # two workers that make it at the same moment fail: one finds it neither there nor makable
         processes: list[subprocess.Popen[bytes]] = []
         try:
             processes.append(_start("master.Master", ["--port", "0"], log, folder))
