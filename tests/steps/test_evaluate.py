@@ -14,7 +14,7 @@ from foretaste.errors import ModelError, SettingsError, TableError
 from foretaste.evaluation.bootstrap import poisson_weights
 from foretaste.evaluation.judge import JUDGED
 from foretaste.evaluation.ranking import Ranking
-from foretaste.settings import Settings
+from foretaste.settings import Settings, TaskSettings
 from foretaste.steps.evaluate import evaluate
 from foretaste.tables import Warehouse
 from foretaste.tables.metrics import METRICS
@@ -176,7 +176,7 @@ def test_labels_in_another_order_bring_everything_down_to_chance(warehouse: Ware
     # A second run is added to the first; and where the vocabulary has changed, the rows that the model learnt with are judged.
     warehouse.overwrite(VOCABULARY, warehouse.read(VOCABULARY))
     warehouse.overwrite(SEQUENCES, warehouse.read(SEQUENCES).limit(0), {"vocabulary": 99})
-    report = evaluate(warehouse, settings())
+    report = evaluate(warehouse, settings().model_copy(update={"tasks": {"interest": TaskSettings()}}))
     assert any("fitted anew" in note for note in report.notes)
     assert warehouse.read(METRICS).select("run_at").distinct().count() == 2
 

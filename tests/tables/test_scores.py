@@ -46,8 +46,9 @@ def test_a_run_says_whose_it_is(spark: SparkSession) -> None:
 
 
 def test_a_rerun_replaces_its_own_run_and_nothing_else(spark: SparkSession, warehouse: Warehouse) -> None:
-    for as_of, task in ((AS_OF, "interest"), (AS_OF, "returns"), (LATER, "interest")):
-        warehouse.replace_where(SCORES, run(spark, ["u1", "u2"], as_of, task), scores.run_condition(task, as_of))
+    users = ["u1", "u2"]
+    others = run(spark, users, AS_OF, "returns").union(run(spark, users, LATER, "interest"))
+    warehouse.append(SCORES, run(spark, users, AS_OF, "interest").union(others).coalesce(1))
     warehouse.replace_where(SCORES, run(spark, ["u2", "u3"], score=0.9), scores.run_condition("interest", AS_OF))
     assert best(warehouse) == {
         ("2024-03-01 12:00", "interest", "u2"): 0.9,
