@@ -165,8 +165,10 @@ def _run_horovodrun(plan: Plan, training: TrainingSettings) -> None:
 
 
 def _environment(threads: int | None) -> dict[str, str]:
+    """A rank's: its threads, and memory that it keeps instead of asking for it again in each step: an LSTM takes half the time so."""
     number = str(threads or 1)
-    return {"OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number, "PYTHONUNBUFFERED": "1"}
+    kept = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 31), "MALLOC_TOP_PAD_": str(1 << 26)}  # glibc's
+    return {"OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number, "PYTHONUNBUFFERED": "1", **kept}
 
 
 @contextmanager
