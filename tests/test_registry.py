@@ -18,7 +18,7 @@ from foretaste.tables.vocabulary import VOCABULARY
 from tests.training import toys
 
 SIZES = Sizes(num_items=8)
-OPTIONS = {"embedding": 4, "hidden": [4, 3], "dropout": 0.1, "features": ["item"], "num_negatives": 2, "tied": True}
+OPTIONS = {"embedding": 4, "hidden": [4, 3], "dropout": 0.1, "features": ["item"], "tied": True}
 WORDS = [
     ("item", "soap", 3, 7, None),
     ("item", "bread", 2, 9, None),

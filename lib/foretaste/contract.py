@@ -90,7 +90,8 @@ class Future:
     """What N examples' users did after `as_of`, within the horizon: events [start, stop) of flat, time-ordered columns.
 
     start, stop: (N,) int64, offsets into the columns below
-    item, event: (M,) int32, vocabulary index and event code of the events of these users
+    item:  (M,) int32, vocabulary index; PAD where an event has none, and a negative number, one an item, where the vocabulary lacks it
+    event: (M,) int32, event code
     """
 
     start: NDArray[np.int64]
@@ -101,11 +102,15 @@ class Future:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How many codes each vocabulary-bound feature has, PAD and UNKNOWN included: the rows of its embedding table."""
+    """How many codes each vocabulary-bound feature has, PAD and UNKNOWN included: the rows of its embedding table.
+
+    length: T of the rows that a model learns from; it may score others
+    """
 
     num_items: int
     num_categories: int = FIRST_INDEX
     num_price_buckets: int = FIRST_INDEX
+    length: int = 50
 
     def of(self, feature: str) -> int:
         """The number of codes of a name in FEATURES."""

@@ -38,5 +38,9 @@ class TrainingError(ForetasteError):
     """A fit that cannot start, diverged, or lost a rank once too often."""
 
 
+class DivergedError(TrainingError):
+    """A fit whose loss or scores are no numbers: these settings do not learn."""
+
+
 class ModelError(ForetasteError):
     """A stored model that is missing, cut short, or made for other data."""

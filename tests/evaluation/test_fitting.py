@@ -1,41 +1,10 @@
-"""What baselines are made from: training time only."""
-
-from datetime import UTC, datetime, timedelta
+"""What baselines of binary tasks are made from: training time only."""
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from foretaste.evaluation.fitting import binary_fit, item_counts
-from foretaste.tables.sessions import SESSIONS
-from tests.scoring.stored import session, vocabulary
-
-UNTIL = datetime(2024, 3, 10, tzinfo=UTC)
-
-
-def before(user: str, *events: tuple[timedelta, str, str]) -> tuple:
-    """A session of events at these times before UNTIL."""
-    return session(user, *[(UNTIL - back, item, kind) for back, item, kind in events])
-
-
-def test_recent_counts_are_those_of_the_last_week_before_the_end_of_training(spark: SparkSession) -> None:
-    hour, day = timedelta(hours=1), timedelta(days=1)
-    sessions = spark.createDataFrame(
-        [
-            before("u1", (7 * day + hour, "a", "view"), (7 * day - hour, "b", "view")),  # a is an hour too old
-            before("u2", (day, "b", "view"), (day - hour, "b", "purchase"), (hour, "strange", "view")),
-            before(
-                "u3", (hour, "a", "search"), (hour, "c", "view"), (timedelta(0), "c", "view")
-            ),  # search is not asked for; c's second is too late
-            before("u4", (-hour, "a", "view")),  # after the end
-        ],
-        SESSIONS.ddl,
-    )
-    known = pa.Table.from_pandas(vocabulary({"a": 9, "b": 5, "c": 2}))
-    counts = item_counts(sessions, known, 5, ["view", "purchase"], UNTIL)
-    assert counts.all_time.tolist() == [0, 0, 9, 5, 2]
-    assert counts.recent.tolist() == [0, 0, 0, 3, 1]
+from foretaste.evaluation.fitting import binary_fit
 
 
 def rows(spark: SparkSession, recency: np.ndarray, label: np.ndarray) -> "object":

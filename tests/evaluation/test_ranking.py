@@ -25,7 +25,7 @@ def batch(history: list[list[int]], targets: list[list[int]]) -> Batch[torch.Ten
 
 def judged(judge: Ranking, scores: list[list[float]], rows: Batch[torch.Tensor]) -> dict[str, float]:
     sums = np.zeros((judge.num_sums, 1))
-    judge.add(sums, torch.tensor(scores), rows, np.ones((len(scores), 1)))
+    judge.measure(torch.tensor(scores), rows).add(sums, np.ones((len(scores), 1)))
     return {name: float(values[0]) for name, values in judge.metrics(sums).items()} | {
         "judged": sums[JUDGED, 0],
         "left_out": sums[LEFT_OUT, 0],
@@ -102,11 +102,47 @@ def test_seen_items_are_neither_ranked_nor_expected() -> None:
     assert found["left_out"] == 1  # the second row's only target was seen
 
 
+def test_a_target_that_the_vocabulary_lacks_is_a_miss() -> None:
+    rows = batch([[2], [2], [2]], [[2, 1], [1, 0], [1, 1]])
+    for limit in (1, 4, 50):  # whatever the number of items, and though all others are at hand
+        found = judged(Ranking(label="next_items", at=[limit]), [[NOT, NOT, 4.0, 3.0, 2.0, 1.0]] * 3, rows)
+        assert (found["judged"], found["left_out"]) == (3, 0)
+        assert (found["num_targets"], found["num_unknown"]) == (5, 4)
+        assert found[f"recall@{limit}"] == pytest.approx(0.5 / 3)
+        assert found[f"hit@{limit}"] == found[f"mrr@{limit}"] == pytest.approx(1 / 3)
+    assert judged(Ranking(label="next_items", at=[2], next_only=True), [[NOT, NOT, 4.0, 3.0, 2.0, 1.0]] * 3, rows)[
+        "hit@2"
+    ] == pytest.approx(1 / 3)
+
+
+def test_an_unknown_event_of_the_history_does_not_excuse_an_unknown_target() -> None:
+    found = judged(Ranking(label="next_items", at=[1], leave_out_seen=True), [[NOT, NOT, 2.0, 1.0]], batch([[0, 1]], [[1, 0]]))
+    assert (found["judged"], found["recall@1"]) == (1, 0.0)
+
+
+def test_what_is_never_recommended_is_missed_though_all_else_is() -> None:
+    rows = batch([[2]], [[4]])
+    assert judged(Ranking(label="next_items", at=[10]), [[NOT, NOT, 1.0, 0.5, NOT]], rows)["recall@10"] == 0.0
+
+
+def test_coverage_and_popularity_bias_by_hand() -> None:
+    shares = np.array([0.0, 0.0, 0.5, 0.3, 0.2, 0.0])
+    judge = Ranking(label="next_items", at=[1, 2], shares=shares)
+    rows = batch([[2], [2], [2], [2]], [[4, 5], [3, 0], [1, 0], [0, 0]])
+    scores = [[NOT, NOT, 4.0, 3.0, 2.0, 1.0], [NOT, NOT, 4.0, 3.0, 2.0, 1.0], [NOT, NOT, 1.0, NOT, NOT, NOT], [NOT, NOT, 0, 0, 0, 9.0]]
+    found = judged(judge, scores, rows)
+    of_targets = ((0.2 + 0.0) / 2 + 0.3) / 2  # the third row's only target is unknown, the fourth has none
+    assert found["popularity_bias@1"] == pytest.approx(0.5 / of_targets)
+    assert found["popularity_bias@2"] == pytest.approx((0.4 + 0.4 + 0.5) / 3 / of_targets)  # the third row names one item only
+    named = judge.measure(torch.tensor(scores), rows).recommended()
+    assert {metric: set(items) - {0} for metric, items in named.items()} == {"coverage@1": {2}, "coverage@2": {2, 3}}
+
+
 def test_weights_count_a_row_as_often_as_they_say() -> None:
     judge = Ranking(label="next_items", at=[1])
     sums = np.zeros((judge.num_sums, 2))
     rows = batch([[2], [2]], [[2], [5]])  # a hit and a miss
-    judge.add(sums, torch.tensor([[NOT, NOT, 4.0, 3.0, 2.0, 1.0]] * 2), rows, np.array([[1.0, 3.0], [1.0, 1.0]]))
+    judge.measure(torch.tensor([[NOT, NOT, 4.0, 3.0, 2.0, 1.0]] * 2), rows).add(sums, np.array([[1.0, 3.0], [1.0, 1.0]]))
     assert judge.metrics(sums)["recall@1"].tolist() == [0.5, 0.75]
 
 
@@ -120,5 +156,5 @@ def test_shuffled_labels_bring_a_perfect_model_down_to_chance() -> None:
     for labels, expected in ((target, 1.0), (shuffled, 10 / num_items)):
         judge = Ranking(label="next_items", at=[10])
         sums = np.zeros((judge.num_sums, 1))
-        judge.add(sums, scores, batch([[2]] * num_rows, labels.tolist()), np.ones((num_rows, 1)))
+        judge.measure(scores, batch([[2]] * num_rows, labels.tolist())).add(sums, np.ones((num_rows, 1)))
         assert judge.metrics(sums)["recall@10"][0] == pytest.approx(expected, abs=0.025)  # four standard deviations of chance

@@ -1,3 +1,4 @@
+import dataclasses
 import threading
 import warnings
 from pathlib import Path
@@ -12,7 +13,7 @@ from foretaste.errors import FeedError
 from foretaste.feed import reader
 from foretaste.feed.groups import Loaded, RowGroups
 from foretaste.feed.reader import batches
-from foretaste.feed.snapshot import Pin
+from foretaste.feed.snapshot import Pin, divided, joined
 from tests.feed import files
 from tests.feed.files import FIRST_NUMBER, left_out, numbers, read, read_all
 
@@ -29,6 +30,26 @@ def flat(steps: list[list[int]]) -> list[int]:
 
 
 ALL = list(range(FIRST_NUMBER, FIRST_NUMBER + 76))
+
+
+def test_joined_pins_are_read_as_one(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    one, two = files.write(tmp_path / "one", [[4, 2], [3]]), files.write(tmp_path / "two", [[5]])
+    both = joined(one, dataclasses.replace(two, split="valid"))
+    assert (both.split, both.num_rows) == ("train + valid", 14)
+    steps = read(both, batch_size=3, shuffle=True, drop_uneven=False)
+    assert sorted(flat(steps)) == sorted([*range(100, 109), *range(100, 105)])
+    with pytest.raises(FeedError, match="pins of different versions or cuts cannot be joined"):
+        joined(one, dataclasses.replace(two, version=4))
+
+
+def test_a_divided_pin_has_each_row_on_one_side(tmp_path: Path) -> None:
+    most, least = divided(files.write(tmp_path, [[4, 2], [3], [5], [1]]), 3)
+    sides = [flat(read(part, batch_size=2, shuffle=False, drop_uneven=False)) for part in (most, least)]
+    assert [part.num_rows for part in (most, least)] == [len(side) for side in sides] == [8, 7]  # files 2 and 3; 1 and 4
+    with pytest.raises(FeedError, match="all rows lie in one file"):
+        divided(least, 1)
 
 
 def test_a_batch(pin: Pin) -> None:

@@ -1,6 +1,7 @@
 import torch
 
 from foretaste.contract import Batch
+from foretaste.models import Objective
 from foretaste.models.heads import BinaryHead, ItemsHead, next_item_targets
 
 
@@ -41,14 +42,15 @@ def test_an_empty_row_has_no_target() -> None:
 
 
 def test_the_items_head_sums_over_targets_and_starts_at_popularity() -> None:
-    head = ItemsHead(width=3, num_items=5, num_negatives=0, tied=None)
+    head = ItemsHead(width=3, num_items=5, tied=None, objective=Objective())
     assert head.own is not None
     batch = left_aligned([[2, 3, 4]], length=[3], fresh=[3], first_of_label=[0])
-    total, count = head.loss(torch.zeros(1, 3, 3), batch, "next_items", torch.Generator())
+    chosen, answers = head.select(torch.zeros(1, 3, 3), batch, "next_items")
+    total = head.loss(chosen, answers, torch.Generator())
     # A zero state leaves the bias alone: log-uniform, P(item 3) = log(3/2)/log 4 and P(item 4) = log(4/3)/log 4.
     expected = -torch.log(torch.log(torch.tensor([3 / 2, 4 / 3])) / torch.log(torch.tensor(4.0))).sum()
     torch.testing.assert_close(total, expected)
-    assert count.item() == 2
+    assert answers.tolist() == [3, 4]
 
 
 def test_the_binary_head_sees_how_long_ago_the_last_event_was() -> None:

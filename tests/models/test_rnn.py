@@ -1,39 +1,14 @@
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from foretaste.contract import Batch, Sizes
+from foretaste.contract import Sizes
 from foretaste.errors import ModelError
-from foretaste.models import MODELS, Model, build
+from foretaste.models import Objective, build
 from foretaste.models.rows import left_aligned
+from tests.models.rows import HISTORIES, batch_of, model_of
 
-SIZES = Sizes(num_items=9, num_categories=4, num_price_buckets=5)
-HISTORIES = [[2, 3, 4], [5], [8, 8, 2, 3, 7]]
-
-
-def batch_of(histories: list[list[int]], columns: int, features: tuple[str, ...] = ("item",)) -> Batch[Tensor]:
-    """The histories left-padded to `columns`, each feature with the same codes."""
-    item = torch.zeros(len(histories), columns, dtype=torch.int32)
-    for row, history in enumerate(histories):
-        item[row, columns - len(history) :] = torch.tensor(history)
-    length = torch.tensor([len(history) for history in histories], dtype=torch.int32)
-    return Batch(
-        features={name: torch.clamp(item, max=SIZES.of(name) - 1) for name in features},
-        length=length,
-        fresh=length,
-        recency=torch.arange(len(histories), dtype=torch.int32),
-        labels={"next_items": torch.full((len(histories), 2), 2, dtype=torch.int32), "returns": torch.ones(len(histories)).int()},
-    )
-
-
-def model_of(name: str, head: str = "items", **options: Any) -> Model:
-    torch.manual_seed(0)
-    label = {"items": "next_items", "binary": "returns"}[head]
-    return build(name, head=head, label=label, sizes=SIZES, **{"embedding": 6, "hidden": (5,), **options}).eval()
+RECURRENT = ("elman", "gru", "lstm")
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -60,7 +35,7 @@ def by_hand(name: str, layer: torch.nn.RNNBase, inputs: np.ndarray) -> np.ndarra
     return np.stack(states)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", RECURRENT)
 def test_states_are_those_of_the_equations(name: str) -> None:
     model = model_of(name, hidden=(5, 3))
     states = model.encode(left_aligned(batch_of(HISTORIES, columns=7))).detach().numpy()
@@ -71,18 +46,7 @@ def test_states_are_those_of_the_equations(name: str) -> None:
         np.testing.assert_allclose(states[row, : len(history)], inputs, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("head", ["items", "binary"])
-def test_padding_and_neighbours_never_change_a_score(name: str, head: str) -> None:
-    model = model_of(name, head)
-    expected = model.score(batch_of(HISTORIES, columns=5))
-    for columns in (6, 40):
-        torch.testing.assert_close(model.score(batch_of(HISTORIES, columns)), expected)
-    alone = model.score(batch_of(HISTORIES[:1], columns=9))  # its recency is 0 in both batches
-    torch.testing.assert_close(alone[0], expected[0])
-
-
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", RECURRENT)
 @pytest.mark.parametrize(("embedding", "tied"), [(6, True), (5, True), (6, False)])
 def test_items_are_scored_by_a_product_and_padding_never(name: str, embedding: int, tied: bool) -> None:
     model, batch = model_of(name, embedding=embedding, tied=tied), batch_of(HISTORIES, columns=5)
@@ -101,30 +65,13 @@ def test_layers_may_differ_in_width() -> None:
     assert model.score(batch).shape == (3,)
 
 
-def test_the_last_state_alone_speaks_for_a_row() -> None:
-    first, second = model_of("gru").score(batch_of([[2, 3, 4], [4, 3, 2]], columns=3))
-    assert not torch.allclose(first[2:], second[2:])  # the order of events matters
-
-
-def test_a_feature_costs_its_embedding_and_nothing_else() -> None:
-    small, large = model_of("gru"), model_of("gru", features=("item", "gap", "price"))
-    extra = sum(part.numel() for part in large.parameters()) - sum(part.numel() for part in small.parameters())
-    assert extra == 6 * (28 + 5)
-
-
-def test_a_feature_is_heard() -> None:
-    model, batch = model_of("gru", features=("item", "event")), batch_of(HISTORIES, 5, ("item", "event"))
-    other = replace(batch, features={**batch.features, "event": batch.features["event"].flip(0)})
-    assert not torch.allclose(model.score(batch)[:, 2:], model.score(other)[:, 2:])
-
-
 def test_a_tied_model_stores_its_items_once() -> None:
-    tied, own = model_of("gru", embedding=5), model_of("gru", embedding=5, tied=False)
+    tied, own = (model_of("gru", embedding=5, hidden=(5,), tied=tied) for tied in (True, False))
     assert sum(part.numel() for part in own.state_dict().values()) - sum(part.numel() for part in tied.state_dict().values()) == 9 * 5
 
 
 def test_only_noise_decides_which_negatives_are_drawn() -> None:
-    model, batch = model_of("gru", num_negatives=2), batch_of(HISTORIES, columns=5)
+    model, batch = model_of("gru", objective=Objective(name="sampled_softmax", draws=2)), batch_of(HISTORIES, columns=5)
 
     def total(seed: int) -> float:
         model.noise.manual_seed(seed)
@@ -148,7 +95,7 @@ def test_step_counts_its_targets() -> None:
 @pytest.mark.parametrize(
     ("name", "head", "num_items", "message"),
     [
-        ("rnn", "items", 9, "no model is called 'rnn' (model.name). Use one of elman, lstm, gru."),
+        ("rnn", "items", 9, "no model is called 'rnn' (model.name). Use one of elman, lstm, gru, "),
         ("gru", "sums", 9, "no head is called 'sums'"),
         ("gru", "items", 2, "the vocabulary holds no item to predict"),
     ],

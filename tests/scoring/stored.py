@@ -19,7 +19,7 @@ from foretaste.contract import EVENT_CODES, FIRST_INDEX, Batch, Sizes
 from foretaste.models import build
 
 LENGTH = 6
-OPTIONS: dict[str, Any] = {"embedding": 8, "hidden": [8], "dropout": 0.0, "features": ["item"], "num_negatives": 0, "tied": True}
+OPTIONS: dict[str, Any] = {"embedding": 8, "hidden": [8], "dropout": 0.0, "features": ["item"], "tied": True}
 
 
 def vocabulary(counts: Mapping[str, int]) -> pd.DataFrame:

@@ -42,6 +42,17 @@ def test_clicks(spark: SparkSession, tmp_path: Path) -> None:
     ]
 
 
+def test_yoochoose(spark: SparkSession, tmp_path: Path) -> None:
+    judged = verdicts(spark, tmp_path, "yoochoose", "SessionId\tItemId\tTime\n3\t214716935\t1396437466.94\n")
+    assert told(judged) == [("3", "214716935", "view", "2014-04-02 11:17:46.94", "3")]
+
+
+def test_beauty(spark: SparkSession, tmp_path: Path) -> None:
+    judged = verdicts(spark, tmp_path, "beauty", "1 1 2\n2 6\n")
+    seconds = [f"2001-01-01 00:00:0{second}" for second in (0, 1, 0)]
+    assert told(judged) == [(user, item, "view", at) for user, item, at in zip("112", "126", seconds, strict=True)]
+
+
 def test_retailrocket(spark: SparkSession, tmp_path: Path) -> None:
     lines = (
         "timestamp,visitorid,event,itemid,transactionid\n"

@@ -19,7 +19,6 @@ from foretaste.steps.evaluate import evaluate
 from foretaste.tables import Warehouse
 from foretaste.tables.metrics import METRICS
 from foretaste.tables.sequences import SEQUENCES
-from foretaste.tables.sessions import SESSIONS
 from foretaste.tables.vocabulary import VOCABULARY
 from tests.scoring.stored import LENGTH, batch, store, vocabulary
 
@@ -58,7 +57,8 @@ def frame(spark: SparkSession, rows: dict[str, np.ndarray]) -> DataFrame:
         features = {"item": item.tolist(), "opens_session": [2] * LENGTH}
         lists = [features.get(name, [1] * LENGTH) for name in FEATURES]
         targets = [int(following)] + [0] * (NEXT - 1)
-        data.append((f"user{user}", str(split), "calendar", place, LENGTH, LENGTH, int(recency), *lists, targets, int(returns)))
+        cuts = ("window", "calendar") if split == "train" else ("calendar",)
+        data += [(f"user{user}", str(split), cut, place, LENGTH, LENGTH, int(recency), *lists, targets, int(returns)) for cut in cuts]
     return spark.createDataFrame(data, SEQUENCES.ddl.replace("`as_of` timestamp", "`as_of` long"))
 
 
@@ -67,7 +67,6 @@ def shop(warehouse: Warehouse, rows: dict[str, np.ndarray]) -> None:
     warehouse.overwrite(VOCABULARY, spark.createDataFrame(vocabulary(COUNTS), VOCABULARY.ddl))
     built_from = {"vocabulary": warehouse.version(VOCABULARY), "splits": {"valid_from": "2024-03-01 00:00:00"}}
     warehouse.overwrite(SEQUENCES, SEQUENCES.select(frame(spark, rows)), built_from)
-    warehouse.create(SESSIONS)
     tables = {table.name: warehouse.version(table) for table in (SEQUENCES, VOCABULARY)}
     store(root, COUNTS, tables=tables)
     store(root, COUNTS, task="returns", calibration={"slope": 0.5, "intercept": -1.0}, base_rate=0.5, tables=tables)
@@ -85,8 +84,8 @@ def judged(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tup
     return warehouse, report.notes
 
 
-def values(warehouse: Warehouse, task: str, split: str = "test") -> dict[tuple[str, str], Any]:
-    rows = warehouse.read(METRICS).where(f"task = '{task}' AND split = '{split}'").collect()
+def values(warehouse: Warehouse, task: str, split: str = "test", segment: str = "all") -> dict[tuple[str, str], Any]:
+    rows = warehouse.read(METRICS).where(f"task = '{task}' AND split = '{split}' AND segment = '{segment}'").collect()
     found = {(row.model, row.metric): row for row in rows}
     assert len(found) == len(rows), "a metric is there twice"
     return found
@@ -99,9 +98,10 @@ def test_the_models_figures_are_those_of_a_plain_process(judged: tuple[Warehouse
     labelled = Batch(**{**vars(histories), "labels": {"next_items": torch.tensor(rows["next"][test])[:, None]}})
     judge = Ranking(label="next_items", at=[1, 5])
     sums = np.zeros((judge.num_sums, 1))
-    judge.add(sums, registry.load(warehouse.path, "interest").network().score(labelled), labelled, np.ones((NUM_USERS, 1)))
+    judge.measure(registry.load(warehouse.path, "interest").network().score(labelled), labelled).add(sums, np.ones((NUM_USERS, 1)))
     found = values(warehouse, "interest")
-    for metric, expected in judge.metrics(sums).items():
+    for metric in judge.names:
+        expected = judge.metrics(sums)[metric]
         assert found["interest", metric].value == pytest.approx(expected[0]), metric
         assert found["interest", metric].num_rows == sums[JUDGED, 0] == NUM_USERS - 6
 
@@ -109,7 +109,7 @@ def test_the_models_figures_are_those_of_a_plain_process(judged: tuple[Warehouse
 def test_baselines_and_differences_stand_beside_the_model(judged: tuple[Warehouse, tuple[str, ...]]) -> None:
     found = values(judged[0], "interest")
     models = {model for model, _ in found}
-    baselines = {"popularity", "recent_popularity", "own_items"}
+    baselines = {"popularity", "recent_popularity", "own_items", "markov", "rules", "item_knn", "vsknn", "stan"}
     assert models == {"interest", *baselines, *(f"interest minus {name}" for name in baselines)}
     assert found["own_items", "recall@5"].value > 0.4  # half of the users do the last thing again, and it is among their own items
     assert found["popularity", "recall@5"].value < 0.4
@@ -118,10 +118,37 @@ def test_baselines_and_differences_stand_beside_the_model(judged: tuple[Warehous
     assert difference.low <= difference.value <= difference.high < 0
 
 
-def test_popularity_is_what_the_vocabulary_says(judged: tuple[Warehouse, tuple[str, ...]]) -> None:
+def popularity(rows: dict[str, np.ndarray]) -> np.ndarray:
+    return np.bincount(rows["item"][rows["split"] == "train"].ravel(), minlength=2 + NUM_ITEMS)
+
+
+def most_popular(rows: dict[str, np.ndarray]) -> np.ndarray:
+    return np.argsort(-popularity(rows), kind="stable")[:5]
+
+
+def test_popularity_is_what_the_training_rows_say(judged: tuple[Warehouse, tuple[str, ...]]) -> None:
     rows = examples()
+    counts, best = popularity(rows), most_popular(rows)
+    assert counts[best[-1]] > np.sort(counts)[-6]  # no tie at the edge
     following = rows["next"][(rows["split"] == "test") & (rows["next"] > 0)]
-    assert values(judged[0], "interest")["popularity", "recall@5"].value == pytest.approx(np.mean(following < 7))  # indices 2 to 6
+    found = values(judged[0], "interest")
+    assert found["popularity", "recall@5"].value == pytest.approx(np.isin(following, best).mean())
+    assert found["popularity", "coverage@5"].value == pytest.approx(5 / NUM_ITEMS)
+    of_targets = counts[following].mean()
+    assert found["popularity", "popularity_bias@5"].value == pytest.approx(counts[best].mean() / of_targets)
+
+
+def test_groups_of_users_stand_beside_all(judged: tuple[Warehouse, tuple[str, ...]]) -> None:
+    segments = {row.segment for row in judged[0].read(METRICS).where("task = 'interest'").select("segment").distinct().collect()}
+    assert segments == {"all", "history 5-19", "returning users"}  # every row has six events, every user was there in training
+    everybody, returning = (values(judged[0], "interest", segment=name) for name in ("all", "returning users"))
+    assert returning["own_items", "recall@5"].value == everybody["own_items", "recall@5"].value
+    assert returning["interest minus vsknn", "recall@5"].low == everybody["interest minus vsknn", "recall@5"].low
+
+
+def test_a_paired_difference_has_its_p_value(judged: tuple[Warehouse, tuple[str, ...]]) -> None:
+    found = values(judged[0], "interest")
+    assert found["interest minus own_items", "p_value(recall@5)"].value == pytest.approx(2 / 21)  # worse in each of 20 resamples
 
 
 def test_binary_baselines_learn_from_training_rows(judged: tuple[Warehouse, tuple[str, ...]]) -> None:
@@ -141,11 +168,10 @@ def test_both_judged_splits_are_there_and_training_is_not(judged: tuple[Warehous
 
 def test_the_notes_say_in_words_what_came_out(judged: tuple[Warehouse, tuple[str, ...]]) -> None:
     text = "\n".join(judged[1])
-    assert (
-        "interest version 1 (gru) on the test split: 54 rows, 6 more have no known item to rank; all items ranked, ties against the model"
-        in text
-    )
-    assert "interest is WORSE than own_items" in text
+    assert "interest version 1 (gru) on the test split: 54 rows, 6 more have no target; all items ranked, ties against the model" in text
+    assert "interest is WORSE than " in text
+    assert "0 of 54 targets are items that the vocabulary lacks" in text
+    assert "returning users" in text
     assert "returns is WORSE than logistic_rfm" in text
     assert "always naming the more frequent class would be right in" in text
 
@@ -155,20 +181,21 @@ def test_intervals_are_those_of_the_poisson_bootstrap_over_users(judged: tuple[W
     kept = (rows["split"] == "test") & (rows["next"] > 0)
     names = [(f"user{user}",) for user in rows["user"][kept]]
     hashes = spark.createDataFrame(names, "user string").selectExpr("xxhash64(user) AS hash").toPandas()["hash"].to_numpy()
-    weights, hits = poisson_weights(hashes, 20, seed=0)[:, 1:], rows["next"][kept] < 7
+    weights, hits = poisson_weights(hashes, 20, seed=0)[:, 1:], np.isin(rows["next"][kept], most_popular(rows))
     low, high = np.percentile(hits @ weights / weights.sum(0), [2.5, 97.5])
     found = values(judged[0], "interest")["popularity", "recall@5"]
     assert (found.low, found.high) == pytest.approx((low, high))
 
 
 def test_labels_in_another_order_bring_everything_down_to_chance(warehouse: Warehouse) -> None:
+    quick = settings(baselines=["own_items"])
     rows = examples()
     for split in ("valid", "test"):
         of = np.flatnonzero(rows["split"] == split)
         for label in ("next", "returns"):
             rows[label][of] = np.random.default_rng(1).permutation(rows[label][of])
     shop(warehouse, rows)
-    evaluate(warehouse, settings())
+    evaluate(warehouse, quick)
     own = values(warehouse, "interest")["own_items", "recall@5"]
     assert own.value < 0.4  # 0.59 before
     assert values(warehouse, "returns")["logistic_rfm", "roc_auc"].value < 0.7  # 60 rows: chance reaches 0.65
@@ -176,7 +203,7 @@ def test_labels_in_another_order_bring_everything_down_to_chance(warehouse: Ware
     # A second run is added to the first; and where the vocabulary has changed, the rows that the model learnt with are judged.
     warehouse.overwrite(VOCABULARY, warehouse.read(VOCABULARY))
     warehouse.overwrite(SEQUENCES, warehouse.read(SEQUENCES).limit(0), {"vocabulary": 99})
-    report = evaluate(warehouse, settings().model_copy(update={"tasks": {"interest": TaskSettings()}}))
+    report = evaluate(warehouse, quick.model_copy(update={"tasks": {"interest": TaskSettings()}}))
     assert any("fitted anew" in note for note in report.notes)
     assert warehouse.read(METRICS).select("run_at").distinct().count() == 2
 

@@ -1,5 +1,6 @@
 """sequence, batch after batch: only splits that change are written, and all is as if it had come at once."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import pytest
 
 from foretaste.contract import SPLITS
 from foretaste.errors import SettingsError, TableError
-from foretaste.settings import Settings
+from foretaste.settings import SessionSettings, Settings
 from foretaste.steps.sequence import sequence
 from foretaste.steps.sessionize import sessionize
-from foretaste.tables import Warehouse
+from foretaste.tables import Warehouse, sequences, sessions, vocabulary
+from foretaste.tables.events import EVENTS
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.sessions import SESSIONS
 from foretaste.tables.vocabulary import VOCABULARY
@@ -65,6 +67,23 @@ def test_batches_equal_a_full_rebuild_and_leave_other_splits_alone(warehouse: Wa
     _equals_a_rebuild(warehouse, tmp_path / "fourth")
 
 
+@pytest.mark.parametrize("protocol", ["global_time", "session_next_item", "leave_one_out"])
+def test_batches_equal_a_full_rebuild_under_every_protocol(warehouse: Warehouse, tmp_path: Path, protocol: str) -> None:
+    """They come over the start of validation, where one joins two sessions, in validation time, and in test time."""
+    chosen = settings(protocol=protocol, refit=True)
+    chosen = chosen.model_copy(update={"sessions": SessionSettings(gap=timedelta(hours=26))})
+    told(warehouse, *START, *[("eve", hour, "tea") for hour in (150, 160, 190, 200, 345, 355, 360)])
+    ran(warehouse, chosen)
+    told(warehouse, ("eve", 175, "milk"), ("bob", 231, "tea"), ("bob", 503, "jam"))
+    assert "written anew" in ran(warehouse, chosen)
+
+    whole = sessions.build(warehouse.read(EVENTS), chosen.sessions).cache()
+    splits = sequences.bounds(whole, chosen.sequences)
+    words = vocabulary.build(whole, chosen.sequences, splits.fitted_until)
+    rebuilt = sequences.build(whole, words, chosen.sequences, splits)
+    assert sorted(warehouse.read(SEQUENCES).collect()) == sorted(rebuilt.collect())
+
+
 def test_late_events_of_training_time_without_a_new_vocabulary(warehouse: Warehouse, tmp_path: Path) -> None:
     told(warehouse, *START)
     ran(warehouse, settings())
@@ -75,9 +94,9 @@ def test_late_events_of_training_time_without_a_new_vocabulary(warehouse: Wareho
     _equals_a_rebuild(warehouse, tmp_path / "rebuilt")
 
 
-def _equals_a_rebuild(warehouse: Warehouse, path: Path) -> None:
+def _equals_a_rebuild(warehouse: Warehouse, path: Path, chosen: Settings | None = None) -> None:
     rebuilt = another(warehouse, path)
-    ran(rebuilt, settings())
+    ran(rebuilt, chosen or settings())
     assert [table.name for table in TABLES if not equal(table, warehouse, rebuilt)] == []
 
 
@@ -95,11 +114,12 @@ def test_what_the_rows_were_built_from_is_in_their_commit(warehouse: Warehouse) 
     ran(warehouse, settings())
     noted = warehouse.built_from(SEQUENCES)
     assert (noted["sessions"], noted["vocabulary"]) == (warehouse.version(SESSIONS), warehouse.version(VOCABULARY))
-    assert noted["splits"] == {"valid_from": "2024-04-08 00:00:00", "test_from": "2024-04-15 00:00:00", "until": "2024-04-22 00:00:00"}
+    ends = {"valid_from": "2024-04-08 00:00:00", "test_from": "2024-04-15 00:00:00", "until": "2024-04-22 00:00:00"}
+    assert noted["splits"] == {**ends, "fitted_until": ends["valid_from"]}
 
 
 def test_a_small_table_has_row_groups_for_a_few_ranks(warehouse: Warehouse) -> None:
-    told(warehouse, *[(f"user {user}", float(user % 100 + step), "tea") for user in range(100) for step in (0, 1)], *START)
+    told(warehouse, *[(f"user {user}", float(user % 100 + step), "tea") for user in range(200) for step in (0, 1)], *START)
     ran(warehouse, settings(rows_per_group=4))
     names = [name.removeprefix("file://") for name in warehouse.read(SEQUENCES).inputFiles() if "split=train/cut=window" in name]
     written = [pq.ParquetFile(name).metadata for name in names]

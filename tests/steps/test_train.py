@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pyspark.sql import functions as F
 
 from foretaste import registry
 from foretaste.contract import FEATURES
 from foretaste.errors import SettingsError, TableError
 from foretaste.settings import Settings
-from foretaste.steps.train import train
+from foretaste.steps.train import _fresh_items, _similar, train
 from foretaste.tables import Warehouse
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.vocabulary import VOCABULARY
@@ -17,7 +18,10 @@ from tests.training import toys
 
 FIT = {"epochs": 2, "batch_size": 10, "learning_rate": 0.02}
 TASKS = {
-    "interest": {"model": {"name": "gru", "embedding": 8, "hidden": [8], "num_negatives": 4}, "fit": FIT},
+    "interest": {
+        "model": {"name": "gru", "embedding": 8, "hidden": [8]},
+        "fit": {**FIT, "loss": {"name": "sampled_softmax", "negatives": {"number": 4}}},
+    },
     "returns": {"model": {"name": "lstm", "embedding": 8, "hidden": [8, 4]}, "fit": FIT},
 }
 
@@ -26,14 +30,15 @@ def settings(**changes: Any) -> Settings:
     return Settings.model_validate({"tasks": TASKS, "training": {"threads": 1, "seed": 1}, **changes})
 
 
-def write_tables(warehouse: Warehouse) -> None:
-    """The circle of six items as training windows, training moments and validation moments."""
-    places = (("train", "window", 40), ("train", "calendar", 30), ("valid", "calendar", 20))
+def write_tables(warehouse: Warehouse, num_files: int = 1) -> None:
+    """The circle of six items as training windows, training moments and validation moments; in so many files each."""
+    places = (("train", "window", 40), ("train", "calendar", 30), ("valid", "calendar", 20), ("valid", "window", 20))
     rows = [row for split, cut, number in places for row in sequence_rows(split, cut, number)]
     words = [("item", f"item {index}", index, 10 - index, None) for index in range(2, toys.NUM_ITEMS)]
     warehouse.overwrite(VOCABULARY, warehouse.spark.createDataFrame(words, VOCABULARY.ddl))
     built_from = {"vocabulary": warehouse.version(VOCABULARY)}
-    warehouse.overwrite(SEQUENCES, warehouse.spark.createDataFrame(rows, SEQUENCES.ddl), built_from)
+    written = warehouse.spark.createDataFrame(rows, SEQUENCES.ddl)
+    warehouse.overwrite(SEQUENCES, written.repartition(num_files, "user_id") if num_files > 1 else written, built_from)
 
 
 def sequence_rows(split: str, cut: str, number: int) -> list[tuple[Any, ...]]:
@@ -65,8 +70,61 @@ def test_every_task_becomes_a_version_and_training_again_gives_the_same_weights(
     assert not list(Path(warehouse.path).glob("checkpoints/*"))  # what a finished run leaves is its model
 
     train(warehouse, settings())
-    again = registry.load(warehouse.path, "interest")
+    again = registry.load(warehouse.path, "interest", 2)
+    assert registry.load(warehouse.path, "interest").version == 1  # the champion: the second is no better
     assert (again.version, again.sha256) == (2, interest.sha256)
+
+
+def test_a_search_chooses_and_a_refit_learns_from_validation_time_too(warehouse: Warehouse) -> None:
+    write_tables(warehouse)
+    over = {"model.dropout": [0.0, 0.9], "model.name": ["gru", "transformer"]}
+    model = {"embedding": 8, "size": "tiny"}
+    tasks = {
+        "interest": {
+            "model": model,
+            "fit": {**FIT, "epochs": 4, "augment": {"substitute": 0.1}},
+            "search": {"trials": 4, "epochs": 1, "over": over},
+        }
+    }
+    report = train(warehouse, settings(tasks=tasks, sequences={"refit": True}))
+    stored = registry.load(warehouse.path, "interest")
+    best, *others = stored.settings["search"]
+    assert [one["epochs"] for one in (best, *others)] == [2, 2, 1, 1]
+    assert best["value"] == max(one["value"] for one in (best, *others))
+    assert stored.model["dropout"] == stored.settings["model"]["dropout"] == best["model.dropout"]
+    assert stored.model["name"] == best["model.name"]
+
+    history = stored.settings["refit"]["history"]
+    assert stored.history[0]["steps"] == 40 // 10
+    assert history[0]["steps"] == (40 + 20) // 10
+    assert len(history) == stored.settings["refit"]["epochs"] <= len(stored.history) == 4
+    assert "mrr" in stored.metrics  # those of the model that chose
+    assert "mrr" not in history[0]
+    assert "the metrics are those of the model before" in report.notes[1]
+    assert stored.network().score(toys.rows(4)).shape == (4, toys.NUM_ITEMS)
+
+
+def test_an_items_head_starts_at_how_often_each_item_is_a_target(warehouse: Warehouse) -> None:
+    write_tables(warehouse)
+    rows = warehouse.read(SEQUENCES).where("split = 'train' and cut = 'window'")
+    counted = {row["item"]: row["count"] for row in _fresh_items(rows).groupBy("item").count().collect()}
+    item = toys.rows(40).item  # every event of them is fresh
+    assert counted == {index: int((item == index).sum()) for index in range(2, toys.NUM_ITEMS)}
+    stale = rows.withColumn("fresh", F.lit(1))
+    assert _fresh_items(stale).count() == 40
+    assert _fresh_items(stale.withColumn("fresh", F.lit(0))).count() == 0
+
+
+def test_items_are_substituted_by_those_of_the_same_histories(warehouse: Warehouse) -> None:
+    write_tables(warehouse)
+    rows = warehouse.read(SEQUENCES).where("split = 'train' and cut = 'window'")
+    together = {index: set() for index in range(toys.NUM_ITEMS)}
+    for history in toys.rows(40).item.tolist():
+        for item in history:
+            together[item] |= set(history) - {item, 0} if item else set()
+    similar = _similar(rows, toys.NUM_ITEMS)
+    assert [set(row.tolist()) - {0} for row in similar] == [together[index] for index in range(toys.NUM_ITEMS)]
+    assert similar[2, 5:].tolist() == [0] * 15  # there are but five others
 
 
 def test_a_model_is_stored_with_the_vocabulary_that_its_rows_were_written_with(warehouse: Warehouse) -> None:
@@ -86,6 +144,11 @@ def test_a_model_is_stored_with_the_vocabulary_that_its_rows_were_written_with(w
         (
             {"interest": {"model": {"name": "oracle"}}},
             r"no model is called 'oracle' \(tasks.interest.model.name\). Use one of elman, lstm, gru",
+        ),
+        ({"interest": {"model": {"name": "gru", "layers": 2}}}, r"gru has no setting layers \(tasks.interest.model.layers\)"),
+        (
+            {"interest": {"search": {"trials": 2, "over": {"model.name": ["gru", "oracle"]}}}},
+            r"no model is called 'oracle' \(tasks.interest.model.name\)",
         ),
     ],
 )

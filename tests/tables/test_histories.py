@@ -45,7 +45,11 @@ def by_user(*batches: pa.RecordBatch) -> dict[str, dict[str, list[int]]]:
             assert user not in found  # a user comes whole, once
             theirs = slice(events.offset[place], events.offset[place + 1])
             found[user] = {name: column[theirs].tolist() for name, column in events.features.items()}
-            found[user] |= {"time": (events.time[theirs] // SECOND).tolist(), "began": [int(began[place]) // SECOND]}
+            found[user] |= {
+                "target": events.target[theirs].tolist(),
+                "time": (events.time[theirs] // SECOND).tolist(),
+                "began": [int(began[place]) // SECOND],
+            }
     return found
 
 
@@ -57,6 +61,8 @@ def test_every_feature_of_an_event() -> None:
         )
     )["ann"]
     assert history["item"] == [3, 2, 1, 1]
+    assert history["target"][:2] + history["target"][3:] == [3, 2, 0]  # no item is no target
+    assert history["target"][2] < 0  # but one that the vocabulary lacks is
     assert history["event"] == [1, 5, 5, 1]  # codes of the contract
     assert history["gap"] == [1, 4, 19, 2]  # none before; 3 s; 89,997 s, 17 bits; 0 s
     assert history["opens_session"] == [2, 1, 2, 1]
@@ -64,6 +70,16 @@ def test_every_feature_of_an_event() -> None:
     assert history["category"] == [2, 1, 1, 2]
     assert history["hour"] == [1, 1, 2, 2]
     assert history["weekday"] == [4, 4, 5, 5]  # 1970 began on a Thursday
+
+
+def test_unknown_items_are_told_apart_as_targets() -> None:
+    names = ("cake", "pie", "cake")
+    one = by_user(batch(("ann", [(0, name, "view", None, None) for name in names])))["ann"]
+    other = by_user(batch(("bob", [(0, "pie", "view", None, None)])), batch(("bob", [(9, "cake", "view", None, None)])))["bob"]
+    cake, pie, again = one["target"]
+    assert cake == again != pie
+    assert other["target"] == [pie, cake]  # in whatever batch they come
+    assert one["item"] == [1, 1, 1]
 
 
 def test_types_that_do_not_enter_leave_no_trace() -> None:

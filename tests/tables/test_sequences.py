@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from foretaste.contract import FEATURES
@@ -14,10 +14,13 @@ from foretaste.tables import sequences
 from foretaste.tables.sequences import SEQUENCES, Bounds
 from foretaste.tables.sessions import SESSIONS
 from foretaste.tables.vocabulary import VOCABULARY
+from tests.tables.leaks import leaked
 
 MONDAY = datetime(2024, 4, 1)
 Event = tuple[float, str | None, str, float | None, str | None]  # hours after Monday, item, type, price, category
-BOUNDS = Bounds(valid_from=MONDAY + timedelta(days=7), test_from=MONDAY + timedelta(days=14), until=MONDAY + timedelta(days=21))
+VALID_FROM, TEST_FROM = MONDAY + timedelta(days=7), MONDAY + timedelta(days=14)
+BOUNDS = Bounds(valid_from=VALID_FROM, test_from=TEST_FROM, until=MONDAY + timedelta(days=21), fitted_until=VALID_FROM)
+PROTOCOLS = ("global_time", "session_next_item", "leave_one_out")
 
 
 def settings(**changes: Any) -> SequenceSettings:
@@ -125,14 +128,44 @@ def test_hours_and_weekdays_are_the_shops(spark: SparkSession, words: DataFrame)
     assert row.weekday == [7, 7, 7, 1]
 
 
-def test_event_rows_follow_every_moment_of_their_split(spark: SparkSession, words: DataFrame) -> None:
-    built = sequences.build(sessions_of(spark, *ANN), words, settings(judged_at="event"), BOUNDS, ["valid", "test"])
-    assert [row[:7] for row in rows_of(built)] == [
-        ("test", "event", 400.0, 4, 4, 2, [1, 4, 2, 3]),
-        ("valid", "event", 170.0, 4, 4, 2, [3, 1, 4, 2]),
+def test_sessions_as_histories(spark: SparkSession, words: DataFrame) -> None:
+    """Ann's last two sessions are one here, which ends in test time and knows nothing of the two before."""
+    joined = [*ANN[:2], ("ann", [*ANN[2][1], *ANN[3][1], (401, "cake", "view", None, None)])]
+    built = sequences.build(sessions_of(spark, *joined), words, settings(protocol="session_next_item", horizon="1h"), BOUNDS)
+    assert rows_of(built) == [
+        ("test", "event", 170.0, 1, 1, 2, [0, 0, 0, 2], [3, 1], 1),  # cake is a target, though an unknown one
+        ("test", "event", 400.0, 2, 1, 2, [0, 0, 2, 3], [1, 0], 1),
+        ("train", "window", 10.0, 2, 2, 2, [0, 0, 2, 3], [0, 0], 0),
+        ("train", "window", 101.0, 2, 2, 2, [0, 0, 1, 4], [0, 0], 0),
+    ]
+    (row,) = built.where("split = 'test' AND length = 2").collect()
+    assert (row.gap, row.opens_session) == ([0, 0, 1, 22], [0, 0, 2, 1])
+
+
+def test_the_last_event_left_out(spark: SparkSession, words: DataFrame) -> None:
+    sessions = sessions_of(spark, *ANN, ("bob", [(1, "tea", "view", None, None), (2, "jam", "view", None, None)]))
+    wanted = settings(protocol="leave_one_out")
+    assert rows_of(sequences.build(sessions, words, wanted, sequences.bounds(sessions, wanted))) == [
+        ("test", "event", 170.0, 4, 4, 2, [3, 1, 4, 2], [3, 0], 1),
+        ("train", "window", 10.0, 2, 2, 2, [0, 0, 2, 3], [1, 4], 1),
+        ("train", "window", 101.0, 4, 2, 2, [2, 3, 1, 4], [0, 0], 0),
+        ("train", "window", 2.0, 2, 2, 2, [0, 0, 2, 4], [0, 0], 0),  # bob has too few to leave one out
+        ("valid", "event", 101.0, 4, 4, 2, [2, 3, 1, 4], [2, 0], 1),
     ]
 
 
+def test_scoring_knows_the_last_session_where_sessions_are_histories(spark: SparkSession, words: DataFrame) -> None:
+    sessions, wanted = sessions_of(spark, *ANN, ("bob", [(1, "ad", "exposure", None, None)])), settings(protocol="session_next_item")
+    for hour, items in ((9, []), (10.5, [2, 3]), (100, [1]), (168, [1, 4]), (500, [3])):
+        found = {row.user_id: row for row in sequences.latest(sessions, words, wanted, MONDAY + timedelta(hours=hour)).collect()}
+        assert set(found) == ({"ann", "bob"} if items else {"bob"})
+        assert found["bob"].length == 0
+        if items:
+            assert found["ann"].item == [0] * (4 - len(items)) + items
+            assert (found["ann"].length, found["ann"].gap[-len(items)]) == (len(items), 1)
+
+
+Examples = dict[tuple[str, str, datetime], Any]  # by cut, user and as_of
 MOMENT = 240  # hours; rows are cut there and before and after it
 
 
@@ -143,11 +176,16 @@ def changed(event: Event) -> Event:
     return (other, "jam" if item != "jam" else "tea", "view" if kind != "view" else "purchase", 7.0, "hot" if category != "hot" else None)
 
 
-@pytest.fixture(scope="module")
-def features(spark: SparkSession, words: DataFrame) -> dict[str, list[Row]]:
-    """Rows up to MOMENT without labels, and their labels: as they are, with a changed future, and with a changed past."""
+@pytest.fixture(scope="module", params=PROTOCOLS)
+def features(spark: SparkSession, words: DataFrame, request: pytest.FixtureRequest) -> dict[str, Examples]:
+    """Examples up to MOMENT without labels, and their labels: as they are, with a changed future, and with a changed past."""
+    wanted = settings(horizon="1d", every="1d", protocol=request.param, refit=True)
     users = {"ann": [10, 20, 130, 200, 230, 239, 240], "bob": [5, 239, 241, 300], "cat": [168, 250, 251, 480]}
-    plain = [(user, [(float(hour), "milk", "view", 1.0, None)]) for user, hours in users.items() for hour in hours]
+    plain = [  # two events a session, so that some sessions reach over MOMENT
+        (user, [(float(hour), "milk", "view", 1.0, None) for hour in hours[place : place + 2]])
+        for user, hours in users.items()
+        for place in range(0, len(hours), 2)
+    ]
     frames = {
         "plain": plain,
         "future": [(user, [changed(event) if event[0] > MOMENT else event for event in events]) for user, events in plain],
@@ -155,22 +193,45 @@ def features(spark: SparkSession, words: DataFrame) -> dict[str, list[Row]]:
     }
     found = {}
     for name, sessions in frames.items():
-        built = sequences.build(sessions_of(spark, *sessions), words, settings(horizon="1d", every="1d"), BOUNDS)
-        rows = built.where(F.unix_seconds("as_of") <= _seconds(MOMENT)).orderBy("split", "cut", "user_id", "as_of")
-        found[name] = rows.select("split", "cut", "user_id", "as_of", "length", "fresh", "recency", *FEATURES).collect()
-        found[f"{name} labels"] = rows.select("next_items", "returns").collect()
+        built = sequences.build(sessions_of(spark, *sessions), words, wanted, BOUNDS)
+        rows = built.where(F.unix_seconds("as_of") <= _seconds(MOMENT)).drop("split").collect()
+        labels = ("next_items", "returns")
+        keyed = {(row.cut, row.user_id, row.as_of): row.asDict() for row in rows}
+        found[f"{name} labels"] = {key: [row.pop(label) for label in labels] for key, row in keyed.items()}
+        found[name] = keyed
     return found
 
 
-def test_a_changed_future_moves_no_feature(features: dict[str, list[Row]]) -> None:
-    assert len(features["plain"]) > 10
-    assert features["future"] == features["plain"]
+def test_a_changed_future_moves_no_feature(features: dict[str, Examples]) -> None:
+    """Whether something follows at all decides on a window or a prefix being an example, but never on what is in it."""
+    plain, future = features["plain"], features["future"]
+    assert {key for key in plain if key[0] == "calendar"} == {key for key in future if key[0] == "calendar"}
+    both = plain.keys() & future.keys()
+    assert len(both) > 3
+    assert {key: future[key] for key in both} == {key: plain[key] for key in both}
 
 
-def test_a_changed_future_moves_labels_and_a_changed_past_features(features: dict[str, list[Row]]) -> None:
+def test_a_changed_future_moves_labels_and_a_changed_past_features(features: dict[str, Examples]) -> None:
     """Else the test above could not fail."""
     assert features["future labels"] != features["plain labels"]
     assert features["past"] != features["plain"]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_no_target_is_inside_its_own_input(spark: SparkSession, protocol: str) -> None:
+    """Nobody meets an item twice here, so that one in both is one event in both. A leak that is planted is found."""
+    items = [f"item{number}" for number in range(12)]
+    vocabulary = [("item", item, 2 + number, 9, None) for number, item in enumerate(items)]
+    words = spark.createDataFrame(vocabulary, VOCABULARY.ddl)
+    events = [(24.0 * place, item, "view", None, None) for place, item in enumerate(items)]
+    sessions = sessions_of(spark, ("ann", events[:5]), ("ann", events[5:9]), ("ann", events[9:]))
+    few = Bounds(valid_from=MONDAY + timedelta(days=5), test_from=MONDAY + timedelta(days=9), until=MONDAY + timedelta(days=12),
+                 fitted_until=MONDAY + timedelta(days=5))  # fmt: skip
+    rows = sequences.build(sessions, words, settings(protocol=protocol, refit=True, horizon="3d", every="1d"), few).cache()
+    assert rows.where("next_items[0] >= 2").select("split").distinct().count() == 3
+    assert leaked(rows).isEmpty()
+    planted = rows.withColumn("item", F.concat(F.slice("item", 2, 3), F.slice("next_items", 1, 1)))  # a row cut one event too late
+    assert leaked(planted).count() == rows.where("next_items[0] >= 2").count() > 3
 
 
 def test_training_rows_and_labels_know_nothing_from_valid_from_on(spark: SparkSession, words: DataFrame) -> None:
@@ -194,6 +255,21 @@ def test_bounds(spark: SparkSession, valid_from: Any, test_from: Any, expected: 
     found = sequences.bounds(sessions, settings(valid_from=valid_from, test_from=test_from))
     assert (found.valid_from, found.test_from) == tuple(datetime.fromisoformat(moment) for moment in expected)
     assert found.until == MONDAY + timedelta(hours=500.5)
+    assert found.fitted_until == found.valid_from
+    assert sequences.bounds(sessions, settings(valid_from=valid_from, test_from=test_from, refit=True)).fitted_until == found.test_from
+
+
+def test_bounds_up_to_a_moment(spark: SparkSession) -> None:
+    sessions = sessions_of(spark, ("ann", [(0, "tea", "view", None, None)]), ("ann", [(500.5, "tea", "view", None, None)]))
+    found = sequences.bounds(sessions, settings(until=MONDAY + timedelta(days=14), valid_from="5d", test_from="2d", horizon="1d"))
+    assert found.valid_from == MONDAY + timedelta(days=9)
+    assert found.until == MONDAY + timedelta(days=14)
+
+
+def test_leave_one_out_is_after_all_times(spark: SparkSession) -> None:
+    sessions = sessions_of(spark, ("ann", [(0, "tea", "view", None, None)]), ("ann", [(1, "tea", "view", None, None)]))
+    found = sequences.bounds(sessions, settings(protocol="leave_one_out"))
+    assert set(vars(found).values()) == {MONDAY + timedelta(hours=1, microseconds=1)}
 
 
 @pytest.mark.parametrize(

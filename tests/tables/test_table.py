@@ -109,3 +109,17 @@ def test_quotes_in_comments_and_properties(warehouse: Warehouse) -> None:
     detail = warehouse.spark.sql(f"DESCRIBE DETAIL {warehouse.identifier(table)}").head()
     assert detail is not None
     assert detail.description == table.comment
+
+
+def test_an_annex_reads_the_shared_table_and_writes_its_own(warehouse: Warehouse) -> None:
+    warehouse.append(STOCK, stock(warehouse.spark, ("tea", 1)))
+    sharing, alone = warehouse.annex("folds/1", STOCK), warehouse.annex("folds/2")
+    assert sharing.exists(STOCK)
+    assert rows_of(sharing) == {("tea", 1)}
+    assert sharing.changed_keys(STOCK, ["item"], since=0).collect() == [("tea",)]
+    for write in (sharing.append, sharing.overwrite, sharing.upsert):
+        with pytest.raises(TableError, match="another warehouse's, to be read only"):
+            write(STOCK, stock(warehouse.spark, ("tea", 2)))
+    assert not alone.exists(STOCK)
+    alone.append(STOCK, stock(warehouse.spark, ("milk", 3)))
+    assert (rows_of(alone), rows_of(warehouse)) == ({("milk", 3)}, {("tea", 1)})

@@ -53,6 +53,17 @@ def test_only_training_time_and_the_types_that_enter_count(spark: SparkSession) 
     assert fitted(sessions, event_types=("exposure",))["item"] == [(2, "ad", 1, None)]
 
 
+def test_a_session_under_way_belongs_to_what_comes_after_where_sessions_are_histories(spark: SparkSession) -> None:
+    straddling = [(9, "tea", "purchase", 1.0, "hot"), (10, "jam", "purchase", 2.0, "sweet")]
+    sessions = sessions_of(spark, straddling, bought("milk", day=8))
+    assert fitted(sessions, protocol="session_next_item")["item"] == [(2, "milk", 1, None)]
+    assert fitted(sessions, day=11, protocol="session_next_item")["item"] == [
+        (2, "jam", 1, None),
+        (3, "milk", 1, None),
+        (4, "tea", 1, None),
+    ]
+
+
 def test_categories_need_no_least_count(spark: SparkSession) -> None:
     sessions = sessions_of(spark, bought("tea", "milk", category="food/b"), bought("jam", category="food/a"))
     assert fitted(sessions, min_item_count=2)["category"] == [(2, "food/b", 2, None), (3, "food/a", 1, None)]

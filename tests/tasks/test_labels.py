@@ -14,11 +14,17 @@ def future(start: list[int], stop: list[int], item: list[int]) -> Future:
     return Future(start=np.array(start, dtype=np.int64), stop=np.array(stop, dtype=np.int64), item=items, event=np.ones_like(items))
 
 
-def test_next_items_are_distinct_known_and_in_the_order_of_appearance() -> None:
+def test_next_items_are_distinct_and_in_the_order_of_appearance() -> None:
     #                     0  1  2  3  4  5  6
-    found = next_items(future([0, 4, 4], [4, 4, 7], [9, 5, 9, 7, 1, 3, 3]))  # 1 is UNKNOWN
+    found = next_items(future([0, 4, 4], [4, 4, 7], [9, 5, 9, 7, 0, 3, 3]))  # 0: an event without an item
     assert found.shape == (3, NUM_NEXT_ITEMS)
     assert found[:, :4].tolist() == [[9, 5, 7, 0], [0, 0, 0, 0], [3, 0, 0, 0]]
+    assert not found[:, 4:].any()
+
+
+def test_next_items_that_the_vocabulary_lacks_stay_unknown_in_their_places() -> None:
+    found = next_items(future([0, 3], [4, 6], [-9, 5, -7, -9, 2, 5]))  # -9 and -7 are two of them
+    assert found[:, :4].tolist() == [[1, 5, 1, 0], [1, 2, 5, 0]]
     assert not found[:, 4:].any()
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from foretaste.contract import Batch
 from foretaste.models import Model
 from foretaste.training import judge as judge_module
-from foretaste.training.judge import BinaryJudge, ItemsJudge, platt, ranks_of
+from foretaste.training.judge import BinaryJudge, ItemsJudge, platt, ranks_among, ranks_of
 
 WEIGHTS = torch.eye(7)
 BIAS = torch.tensor([-torch.inf, -torch.inf, 0.0, 0.0, 0.0, 0.0, 0.0])
@@ -51,6 +51,13 @@ def test_ranks_count_ties_against_the_target(monkeypatch: pytest.MonkeyPatch, at
     assert ranks_of(scores, WEIGHTS, BIAS, torch.tensor([4, 4, 6])).tolist() == [3, 4, 2]
 
 
+def test_ranks_are_the_same_from_the_scores_of_all_items() -> None:
+    scores = SCORES.clone()
+    scores[:, :2] = -torch.inf
+    assert ranks_among(scores, torch.tensor([4, 4, 6])).tolist() == [3, 4, 2]
+    assert ranks_among(scores, torch.tensor([4, 4, 6]), torch.tensor([[2, 0], [3, 4], [2, 3]])).tolist() == [2, 3, 1]
+
+
 def test_a_model_that_went_astray_ranks_last() -> None:
     assert ranks_of(SCORES[2:], WEIGHTS, BIAS, torch.tensor([3])).item() > 5
 
@@ -58,11 +65,34 @@ def test_a_model_that_went_astray_ranks_last() -> None:
 def test_items_metrics_by_hand() -> None:
     judge = ItemsJudge("next_items")
     judge.add(Told(SCORES[:2]), labelled("next_items", torch.tensor([[4, 9], [2, 0]])))  # ranks 3 and 1
-    judge.add(Told(SCORES[:2]), labelled("next_items", torch.tensor([[0, 0], [1, 5]])))  # nothing to judge
+    judge.add(Told(SCORES[:2]), labelled("next_items", torch.tensor([[0, 0], [0, 0]])))  # nothing to judge
     verdict = judge.verdict()
     assert verdict is not None
     assert verdict.metrics == pytest.approx({"mrr": (1 / 3 + 1) / 2, "ndcg@20": (1 / log2(4) + 1) / 2, "recall@20": 1.0, "rows": 2})
     assert verdict.value == verdict.metrics["mrr"]
+
+
+def test_an_item_that_nobody_knows_is_a_miss() -> None:
+    judge = ItemsJudge("next_items")
+    judge.add(Told(SCORES[:2]), labelled("next_items", torch.tensor([[4, 9], [1, 5]])))  # rank 3, and unknown
+    judge.add(Told(SCORES[:2]), labelled("next_items", torch.tensor([[0, 0], [1, 0]])))
+    verdict = judge.verdict()
+    assert verdict is not None
+    assert verdict.metrics == pytest.approx({"mrr": 1 / 9, "ndcg@20": 1 / 6, "recall@20": 1 / 3, "rows": 3})
+
+
+@pytest.mark.parametrize("at_once", [8192, 2])
+def test_items_of_the_history_may_be_no_candidates(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(judge_module, "ITEMS_AT_ONCE", at_once)
+    batch = labelled("next_items", torch.tensor([[4], [4]]))
+    batch.features["item"] = torch.tensor([[0, 2, 2, 5], [3, 5, 4, 6]], dtype=torch.int32)  # the target itself stays one
+    ranks = {}
+    for left_out in (False, True):
+        judge = ItemsJudge("next_items", leave_out_seen=left_out)
+        judge.add(Told(SCORES[:2]), batch)
+        ranks[left_out] = judge.sums[1].item()
+    assert ranks[False] == pytest.approx(1 / 3 + 1 / 4)  # above are 2 and 3; 2, 3 and 5
+    assert ranks[True] == pytest.approx(1 / 2 + 1 / 2)  # above are 3; 2
 
 
 def test_no_verdict_without_rows() -> None:

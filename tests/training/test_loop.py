@@ -1,5 +1,8 @@
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import safetensors.torch
@@ -7,11 +10,15 @@ import torch
 
 from foretaste.errors import TrainingError
 from foretaste.models import build
+from foretaste.models.rnn import GRU
+from foretaste.training.judge import ItemsJudge
 from foretaste.training.loop import fit
 from foretaste.training.plan import Fitted, Plan
 from foretaste.training.ranks import Alone
 from tests.training import toys
 
+SAMPLED = {"name": "sampled_softmax", "negatives": {"number": 3}}
+AUGMENT = {"crop": 0.2, "mask": 0.1, "reorder": 0.2}
 ALONE: dict[str, Any] = {"rank": 0, "size": 1, "features": (), "labels": ()}
 
 
@@ -25,7 +32,7 @@ def weights(result: Fitted) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("elman", {}), ("gru", {}), ("lstm", {"hidden": [16, 8]}), ("gru", {"num_negatives": 6}), ("gru", {"tied": False})],
+    [("elman", {}), ("gru", {}), ("lstm", {"hidden": [16, 8]}), ("gru", {"tied": False}), ("gru", {"output_bias": False})],
 )
 def test_a_circle_of_items_is_learnt_by_heart(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
     result = fitted(toys.plan(tmp_path, model={"name": name, **options}, fit={"epochs": 25, "patience": 25}))
@@ -43,22 +50,113 @@ def test_a_rule_is_learnt_by_heart(tmp_path: Path, name: str) -> None:
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Path) -> None:
-    options = {"dropout": 0.3, "num_negatives": 3}
-    first, second = (weights(fitted(toys.plan(tmp_path / name, model=options))) for name in ("first", "second"))
+    options: dict[str, Any] = {"model": {"dropout": 0.3}, "fit": {"loss": SAMPLED, "augment": AUGMENT}}
+    first, second = (weights(fitted(toys.plan(tmp_path / name, **options))) for name in ("first", "second"))
     torch.testing.assert_close(first, second, atol=0, rtol=0)
-    other = weights(fitted(toys.plan(tmp_path / "other", model=options, seed=2)))
+    other = weights(fitted(toys.plan(tmp_path / "other", **options, seed=2)))
     assert not torch.equal(first["embeddings.item.weight"], other["embeddings.item.weight"])
 
 
-def test_a_resumed_fit_equals_an_undisturbed_one(tmp_path: Path) -> None:
-    options = {"dropout": 0.3, "num_negatives": 3}
-    straight = fitted(toys.plan(tmp_path / "straight", model=options, fit={"epochs": 4, "patience": 4}))
-    fitted(toys.plan(tmp_path / "halves", model=options, fit={"epochs": 2, "patience": 4}))
+@pytest.mark.parametrize(("name", "schedule"), [("gru", "constant"), ("transformer", "cosine")])
+def test_a_resumed_fit_equals_an_undisturbed_one(tmp_path: Path, name: str, schedule: str) -> None:
+    whole = {"epochs": 4, "patience": 4, "warmup_steps": 3, "average": 0.9, "l1": 0.01, "loss": SAMPLED, "augment": AUGMENT}
+    options: dict[str, Any] = {"model": {"dropout": 0.3, "name": name}, "fit": {**whole, "schedule": schedule}}
+    straight = fitted(toys.plan(tmp_path / "straight", **options))
+    fitted(replace(toys.plan(tmp_path / "halves", **options), last_epoch=2))
     lines: list[str] = []
-    again = fit(toys.plan(tmp_path / "halves", model=options, fit={"epochs": 4, "patience": 4}), Alone(), lines.append, feed=toys.feed)
+    again = fit(toys.plan(tmp_path / "halves", **options), Alone(), lines.append, feed=toys.feed)
     assert "goes on after epoch 2" in lines[0]
     assert toys.losses(again.history) == toys.losses(straight.history)
     torch.testing.assert_close(weights(again), weights(straight), atol=0, rtol=0)
+
+
+LOSSES = {
+    "cross_entropy": {"label_smoothing": 0.1},
+    "sampled_softmax": {"negatives": {"number": 3, "exponent": 0.5}},
+    "bpr_max": {"negatives": {"number": 3}},
+    "gbce": {"negatives": {"number": 3}},
+}
+
+
+@pytest.mark.parametrize("name", ["gru", "transformer"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_ranks_learn_what_one_process_learns(tmp_path: Path, name: str, loss: str) -> None:
+    """Whatever the loss, and with all that changes rows and weights."""
+    settings = {"loss": {"name": loss, **LOSSES[loss]}, "augment": AUGMENT, "average": 0.9, "l1": 0.01, "schedule": "cosine", "epochs": 2}
+    one = fitted(toys.plan(tmp_path / "one", model={"name": name}, fit=settings))
+    three = toys.fitted_together(toys.plan(tmp_path / "three", model={"name": name}, fit=settings), size=3)
+    assert three.size == 3
+    assert toys.losses(three.history) == pytest.approx(toys.losses(one.history), rel=1e-4)
+    assert [entry["targets"] for entry in three.history] == [entry["targets"] for entry in one.history]
+    torch.testing.assert_close(weights(three), weights(one), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_learns_the_circle(tmp_path: Path, loss: str) -> None:
+    settings = {"loss": {"name": loss, **LOSSES[loss]}, "epochs": 15, "patience": 15, "learning_rate": 0.03}
+    assert fitted(toys.plan(tmp_path, fit=settings)).metrics["mrr"] > 0.95
+
+
+def test_an_average_of_the_weights_is_what_is_judged_and_kept(tmp_path: Path) -> None:
+    plain = weights(fitted(toys.plan(tmp_path / "plain", fit={"epochs": 1})))
+    result = fitted(toys.plan(tmp_path / "average", fit={"epochs": 1, "average": 0.9}))
+    averaged = weights(result)
+    assert not torch.allclose(plain["embeddings.item.weight"], averaged["embeddings.item.weight"])
+    model = build("gru", head="items", label="next_items", sizes=toys.plan(tmp_path).sizes, **toys.plan(tmp_path).options).eval()
+    model.load_state_dict(averaged)
+    judge = ItemsJudge("next_items")
+    judge.add(model, toys.rows(31))
+    verdict = judge.verdict()
+    assert verdict is not None
+    assert result.metrics["mrr"] == pytest.approx(verdict.metrics["mrr"])
+
+
+def test_a_fit_without_validation_rows_ends_where_it_is_told(tmp_path: Path) -> None:
+    plan = replace(toys.plan(tmp_path / "alone", fit={"epochs": 5}), valid=None, last_epoch=3)
+    result = fitted(plan)
+    assert (len(result.history), result.best_epoch, dict(result.metrics)) == (3, 3, {})
+    watched = toys.plan(tmp_path / "watched", fit={"epochs": 3, "patience": 3})
+    fitted(watched)
+    last = safetensors.torch.load_file(tmp_path / "watched" / "epoch-0003.safetensors")
+    torch.testing.assert_close(weights(result)["embeddings.item.weight"], last["model.embeddings.item.weight"], atol=0, rtol=0)
+
+
+def test_popularity_and_similar_items_come_from_the_tables(tmp_path: Path) -> None:
+    tables = tmp_path / "tables.safetensors"
+    popularity = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 5.0])
+    similar = torch.full((toys.NUM_ITEMS, 2), 3, dtype=torch.int32)
+    safetensors.torch.save_file({"popularity": popularity, "similar": similar}, tables)
+    settings = {"epochs": 1, "learning_rate": 1e-12, "augment": {"substitute": 1.0}}
+    plan = replace(toys.plan(tmp_path / "fit", fit=settings), tables=str(tables))
+    bias = weights(fitted(plan))["head.bias"]
+    torch.testing.assert_close(bias.exp(), popularity / 10)
+
+    seen: list[set[int]] = []
+    with mock.patch.object(GRU, "encode", autospec=True, side_effect=_noting(seen)):
+        fitted(replace(plan, folder=str(tmp_path / "noted")))
+    assert {0, 3} == seen[0]  # every known item was replaced in training …
+    assert seen[-1] > {2, 3, 4}  # … and none in judging
+    with pytest.raises(TrainingError, match=r"there is no table of items that come together \(fit.augment.substitute\)"):
+        fitted(replace(plan, tables=None))
+
+
+def _noting(seen: list[set[int]]) -> Any:
+    encode = GRU.encode
+
+    def noted(self: GRU, batch: Any) -> torch.Tensor:
+        seen.append(set(batch.item.flatten().tolist()))
+        return encode(self, batch)
+
+    return noted
+
+
+def test_half_precision_learns_too(tmp_path: Path) -> None:
+    lines: list[str] = []
+    plan = toys.plan(tmp_path, model={"name": "transformer"}, fit={"precision": "bf16", "epochs": 12, "patience": 12})
+    result = fit(plan, Alone(), lines.append, feed=toys.feed)
+    assert lines[1].endswith(", bf16")
+    assert result.metrics["mrr"] > 0.9
+    assert {tensor.dtype for tensor in weights(result).values()} == {torch.float32}
 
 
 def test_a_truncated_checkpoint_costs_an_epoch_and_nothing_else(tmp_path: Path) -> None:
@@ -143,13 +241,23 @@ def test_it_says_what_it_does(tmp_path: Path) -> None:
     fit(toys.plan(tmp_path, fit={"epochs": 1}), Alone(), lines.append, feed=toys.feed)
     # 8 x 16 embedding, GRU of 3 x 16 x (16 + 16 + 2), 6 biases
     assert lines[0] == "interest: gru with 1,766 parameters, 60 rows to learn from, 31 to judge by, 1 rank on cpu"
-    assert lines[1].startswith("interest: epoch 1 of 1, 5 steps, loss ")
+    # Weights with gradients and two moments: 4 x 4 bytes x 1,766. Activations of 12 rows of 50 events: 2 x 16 + 9 x 16 each, and
+    # 600 x 8 logits twice.
+    assert lines[1] == "interest: about 0.5 MB a rank (weights 0.0 MB, adam 0.0 MB, activations 0.5 MB at most), float32"
+    assert lines[2].startswith("interest: epoch 1 of 1, 5 steps, loss ")
+    assert re.search(r"mrr \d\.\d{4}, .*, \d+ s, [\d.]+ steps/s, [\d,]+ sequences/s$", lines[2])
+    assert re.search(r"[\d.]+ [MG]B was the most memory of the process in epoch 1$", lines[3])
 
 
 def test_a_plan_survives_json_and_its_digest_names_what_is_learnt(tmp_path: Path) -> None:
     plan = toys.plan(tmp_path)
     assert Plan.from_json(plan.to_json()) == plan
+    alone = replace(plan, valid=None, last_epoch=2, tables="tables.safetensors", leave_out_seen=True)
+    assert Plan.from_json(alone.to_json()) == alone
     assert toys.plan(tmp_path / "elsewhere", fit={"epochs": 9}).digest == plan.digest
     assert toys.plan(tmp_path, seed=2).digest != plan.digest
     assert toys.plan(tmp_path, fit={"learning_rate": 0.1}).digest != plan.digest
     assert toys.plan(tmp_path, train=toys.pinned("train", 61)).digest != plan.digest
+    cosine = [toys.plan(tmp_path, fit={"schedule": "cosine", "epochs": epochs}).digest for epochs in (3, 9)]
+    assert cosine[0] != cosine[1]  # its rates know how many epochs there are
+    assert replace(plan, last_epoch=2).digest == plan.digest

@@ -42,10 +42,10 @@ def assert_same_fit(first: Fitted, second: Fitted) -> None:
 
 @pytest.mark.cluster
 def test_two_ranks_inside_spark_equal_one_process(tmp_path: Path, spark: SparkSession) -> None:
-    sampled = {"num_negatives": 4}
-    alone = launch(on_disk(tmp_path, "alone", model=sampled), TrainingSettings(threads=1), report=toys.quiet)
+    sampled = {"loss": {"name": "sampled_softmax", "negatives": {"number": 4}}, "augment": {"crop": 0.3, "mask": 0.2, "reorder": 0.3}}
+    alone = launch(on_disk(tmp_path, "alone", fit=sampled), TrainingSettings(threads=1), report=toys.quiet)
     handler = signal.getsignal(signal.SIGINT)
-    plan = on_disk(tmp_path, "spark", model=sampled)
+    plan = on_disk(tmp_path, "spark", fit=sampled)
     both = launch(plan, TrainingSettings(launcher="spark", workers=2, threads=1), spark, report=toys.quiet)
     assert both.size == 2
     assert_same_fit(both, alone)

@@ -1,6 +1,8 @@
 """Rows that a model can learn by heart, in memory and in files, and a plan around them."""
 
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import torch
 from foretaste.contract import SCALARS, Batch, Sizes
 from foretaste.feed.snapshot import Pin, row_groups_of
 from foretaste.settings import FitSettings, ModelSettings
-from foretaste.training.plan import Plan
+from foretaste.training.loop import fit
+from foretaste.training.plan import Fitted, Plan
 
 NUM_ITEMS = 8  # PAD, UNKNOWN and six items
 LENGTH = 6
@@ -94,12 +97,13 @@ def plan(
     valid: Pin | None = None,
     seed: int = 1,
 ) -> Plan:
+    own = {"layers": 1, "heads": 2} if (model or {}).get("name") == "transformer" else {"hidden": [16]}
     head, label = {"interest": ("items", "next_items"), "returns": ("binary", "returns")}[task]
     return Plan(
         task=task,
         head=head,
         label=label,
-        model=ModelSettings.model_validate({"embedding": 16, "hidden": [16], "dropout": 0.0, **(model or {})}),
+        model=ModelSettings.model_validate({"embedding": 16, **own, "dropout": 0.0, **(model or {})}),
         fit=FitSettings.model_validate({"epochs": 3, "batch_size": 12, "learning_rate": 0.02, **(fit or {})}),
         sizes=Sizes(num_items=NUM_ITEMS),
         train=train or pinned("train", 60),
@@ -108,6 +112,48 @@ def plan(
         folder=str(folder),
         threads=1,
     )
+
+
+class Rank:
+    """One of `size` ranks in threads of this process; see `Ranks`."""
+
+    def __init__(self, rank: int, size: int, meeting: threading.Barrier, sent: list[Any]) -> None:
+        self.rank, self.size, self.local_rank = rank, size, 0
+        self.is_built = threading.Event()
+        self._meeting, self._sent = meeting, sent
+
+    def add_up(self, tensors: Sequence[torch.Tensor], name: str) -> None:
+        self._sent[self.rank] = [tensor.clone() for tensor in tensors]
+        self._meeting.wait(60)
+        summed = [torch.stack(parts).sum(0) for parts in zip(*self._sent, strict=True)]
+        self._meeting.wait(60)
+        for tensor, total in zip(tensors, summed, strict=True):
+            tensor.copy_(total)
+
+    def broadcast(self, data: bytes) -> bytes:
+        self.is_built.set()
+        self._sent[self.rank] = data
+        self._meeting.wait(60)
+        first: bytes = self._sent[0]
+        self._meeting.wait(60)
+        return first
+
+
+def fitted_together(plan: Plan, size: int) -> Fitted:
+    """The plan fitted by `size` ranks, a thread each.
+
+    Threads share torch's random numbers: each builds its model alone, one after the other, and nothing may be dropped out.
+    """
+    meeting, sent = threading.Barrier(size), [None] * size
+    ranks = [Rank(rank, size, meeting, sent) for rank in range(size)]
+
+    def run(rank: Rank) -> Fitted:
+        if rank.rank > 0:
+            assert ranks[rank.rank - 1].is_built.wait(60)
+        return fit(plan, rank, quiet, feed=feed)
+
+    with ThreadPoolExecutor(size) as pool:
+        return next(iter(pool.map(run, ranks)))
 
 
 def quiet(line: str) -> None:

@@ -1,64 +1,55 @@
 """What a shop could do without a model. Each baseline scores a Batch as a model does, so it is judged by the same code on the same rows.
 
-A baseline is added by its class and its line in ITEM_BASELINES or BINARY_BASELINES.
+For items they are the counted models of models/; a baseline of a binary task is added by its class and its line in BINARY_BASELINES.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
-from foretaste.contract import FIRST_INDEX, UNKNOWN, Batch
+from foretaste.contract import FIRST_INDEX, UNKNOWN, Batch, Sizes
+from foretaste.errors import ModelError
 from foretaste.evaluation.judge import Scorer
+from foretaste.models import Counted, build_counted
 
 
 @dataclass(frozen=True, kw_only=True)
-class ItemCounts:
-    """What item baselines are made from: events with each item, (num_items,), over all training time and over its last days."""
+class CountedBaseline:
+    """A counted model (models/counted.py) whose tables lie in the file `path`: it travels to executors as its path, and is loaded there.
 
-    all_time: Tensor
-    recent: Tensor
+    options: the fields of models.Options
+    """
 
-
-class Popularity:
-    """The items with the most events come first, for everybody."""
-
-    def __init__(self, counts: Tensor) -> None:
-        self.scores = without_codes(counts.double())
+    name: str
+    path: str
+    sizes: Sizes
+    options: tuple[tuple[str, float], ...] = ()
 
     def score(self, batch: Batch[Tensor]) -> Tensor:
-        return self.scores.expand(len(batch.length), -1)
+        return _loaded(self).score(batch)
+
+    def shares(self) -> NDArray[np.float64]:
+        """(num_items,): each item's share of the events that were counted."""
+        shares: NDArray[np.float64] = _loaded(self).shares(torch.float64).numpy()
+        return shares
 
 
-class OwnItems:
-    """The user's own most frequent items of the row's history come first, ties and the rest by popularity."""
-
-    def __init__(self, counts: Tensor) -> None:
-        self.fraction = without_codes(below_one(counts))  # never outweighs an event of the user's own
-
-    def score(self, batch: Batch[Tensor]) -> Tensor:
-        item = batch.item.long()  # (B, T)
-        own = torch.zeros((len(item), len(self.fraction)), dtype=torch.float64)
-        own.scatter_add_(1, item, torch.ones_like(item, dtype=torch.float64))
-        return own + self.fraction
-
-
-def below_one(counts: Tensor) -> Tensor:
-    """The counts as fractions in [0, 1), to break ties between whole numbers."""
-    return counts.double() / (counts.double().sum() + 1)
-
-
-def without_codes(scores: Tensor) -> Tensor:
-    """The (num_items,) scores with PAD and UNKNOWN at -inf: they are no items."""
-    return scores.index_fill(0, torch.arange(FIRST_INDEX), -torch.inf)
-
-
-ITEM_BASELINES: Mapping[str, Callable[[ItemCounts], Scorer]] = {
-    "popularity": lambda counts: Popularity(counts.all_time),
-    "recent_popularity": lambda counts: Popularity(counts.recent + below_one(counts.all_time)),  # ties by all-time popularity
-    "own_items": lambda counts: OwnItems(counts.all_time),
-}
+@lru_cache(maxsize=16)
+def _loaded(baseline: CountedBaseline) -> Counted:
+    """In this process, at the first call."""
+    model = build_counted(baseline.name, head="items", sizes=baseline.sizes, **dict(baseline.options))
+    try:
+        model.load_state_dict(load_file(baseline.path))
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"the counts of {baseline.name} cannot be read", where=baseline.path, fix="Run the step again.") from error
+    return model.eval()
 
 
 @dataclass(frozen=True, kw_only=True)

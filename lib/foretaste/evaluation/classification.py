@@ -13,6 +13,9 @@ lift_first_decile                 share of positives among the tenth of rows wit
 majority_accuracy                 the accuracy of always naming the more frequent class of the rows judged
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -38,31 +41,29 @@ class Binary:
 
     num_sums = _POSITIVE + NUM_BINS
     headline = "roc_auc"
+    shown: Sequence[str] = (
+        "accuracy",
+        "precision",
+        "recall",
+        "f1",
+        "roc_auc",
+        "pr_auc",
+        "calibration_error",
+        "brier",
+        "log_loss",
+        "lift_first_decile",
+    )
+    segmented = False  # 2000 bins a class and resample are enough to keep once
     lower_is_better = frozenset({"calibration_error", "brier", "log_loss"})
 
     def __init__(self, *, label: str) -> None:
         self.label = label
 
-    def add(self, sums: Sums, scores: Tensor, batch: Batch[Tensor], weights: NDArray[np.float64]) -> None:
+    def measure(self, scores: Tensor, batch: Batch[Tensor]) -> "LabelledRows":
         logit = scores.double().numpy()  # (B,)
         if np.isnan(logit).any():
             raise ModelError("the model scores NaN", where="evaluation", fix="Train it again, with a lower learning rate or clip_norm.")
-        label = batch.labels[self.label].long().numpy()
-        probability = torch.sigmoid(scores.double()).numpy()
-        predicted = logit > 0
-        outcome = np.where(predicted, np.where(label == 1, _TP, _FP), np.where(label == 1, _FN, _TN))
-        log_loss = np.logaddexp(0.0, np.where(label == 1, -logit, logit))
-        interval = np.minimum((probability * NUM_CALIBRATION_BINS).astype(np.int64), NUM_CALIBRATION_BINS - 1)
-        bins = ((np.clip(logit, -LOGIT_RANGE, LOGIT_RANGE) + LOGIT_RANGE) * (NUM_BINS / (2 * LOGIT_RANGE))).astype(np.int64)
-        histogram = np.where(label == 1, _POSITIVE, _NEGATIVE) + np.minimum(bins, NUM_BINS - 1)
-
-        sums[JUDGED] += weights.sum(0)
-        add_rows(sums, outcome, weights)
-        sums[_LOG_LOSS] += log_loss @ weights
-        sums[_BRIER] += (probability - label) ** 2 @ weights
-        for offset, value in enumerate((np.ones_like(probability), probability, label)):
-            add_rows(sums, _CALIBRATION + 3 * interval + offset, value[:, None] * weights)
-        add_rows(sums, histogram, weights)
+        return LabelledRows(logit=logit, label=batch.labels[self.label].long().numpy(), probability=torch.sigmoid(scores.double()).numpy())
 
     def metrics(self, sums: Sums) -> dict[str, NDArray[np.float64]]:
         num_rows = sums[JUDGED]
@@ -83,6 +84,35 @@ class Binary:
             "log_loss": ratio(sums[_LOG_LOSS], num_rows),
             "lift_first_decile": lift(negative, positive, DECILE),
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledRows:
+    """B rows: logits, labels of 0 or 1, and probabilities; (B,) each."""
+
+    logit: NDArray[np.float64]
+    label: NDArray[np.int64]
+    probability: NDArray[np.float64]
+
+    def add(self, sums: Sums, weights: NDArray[np.float64]) -> None:
+        logit, label, probability = self.logit, self.label, self.probability
+        predicted = logit > 0
+        outcome = np.where(predicted, np.where(label == 1, _TP, _FP), np.where(label == 1, _FN, _TN))
+        log_loss = np.logaddexp(0.0, np.where(label == 1, -logit, logit))
+        interval = np.minimum((probability * NUM_CALIBRATION_BINS).astype(np.int64), NUM_CALIBRATION_BINS - 1)
+        bins = ((np.clip(logit, -LOGIT_RANGE, LOGIT_RANGE) + LOGIT_RANGE) * (NUM_BINS / (2 * LOGIT_RANGE))).astype(np.int64)
+        histogram = np.where(label == 1, _POSITIVE, _NEGATIVE) + np.minimum(bins, NUM_BINS - 1)
+
+        sums[JUDGED] += weights.sum(0)
+        add_rows(sums, outcome, weights)
+        sums[_LOG_LOSS] += log_loss @ weights
+        sums[_BRIER] += (probability - label) ** 2 @ weights
+        for offset, value in enumerate((np.ones_like(probability), probability, label.astype(np.float64))):
+            add_rows(sums, _CALIBRATION + 3 * interval + offset, value[:, None] * weights)
+        add_rows(sums, histogram, weights)
+
+    def recommended(self) -> Mapping[str, NDArray[np.int64]]:
+        return {}
 
 
 def roc_auc(negative: NDArray[np.float64], positive: NDArray[np.float64]) -> NDArray[np.float64]:

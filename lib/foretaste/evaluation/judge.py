@@ -1,6 +1,6 @@
 """What a family of metrics is: sums over rows from which its metrics follow, so that partitions and resamples only add up."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,15 +23,31 @@ class Scorer(Protocol):
     def score(self, batch: Batch[Tensor]) -> Tensor: ...
 
 
+class Measured(Protocol):
+    """What a judge found in the scores of B rows."""
+
+    def add(self, sums: Sums, weights: NDArray[np.float64]) -> None:
+        """Adds the rows to `sums`, with their (B, R) weights; a row of weight 0 is not there."""
+
+    def recommended(self) -> Mapping[str, NDArray[np.int64]]:
+        """Metric name → the items that were recommended to anybody: their share of the catalogue is that metric."""
+        ...
+
+
 class Judge(Protocol):
-    """num_sums: S. lower_is_better: the metrics that are errors. headline: the metric that decides which of two is better."""
+    """num_sums: S. lower_is_better: the metrics that are errors. headline: the metric that decides which of two is better.
+
+    shown:     the metrics that a person reads first
+    segmented: whether its sums are small enough to be kept for each group of users, too
+    """
 
     num_sums: int
     headline: str
+    shown: Sequence[str]
+    segmented: bool
     lower_is_better: frozenset[str]
 
-    def add(self, sums: Sums, scores: Tensor, batch: Batch[Tensor], weights: NDArray[np.float64]) -> None:
-        """Adds B rows to `sums`, with their (B, R) weights."""
+    def measure(self, scores: Tensor, batch: Batch[Tensor]) -> Measured: ...
 
     def metrics(self, sums: Sums) -> Mapping[str, NDArray[np.float64]]:
         """Metric name → (R,), NaN where it is not defined, such as an AUC with one class only."""

@@ -24,7 +24,7 @@ FOOTERS = "url string, groups array<bigint>, what string, fix string"
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """Exactly the rows of one version of a table, for one split and cut.
+    """Exactly the rows of one version of a table, for one split and cut (or several splits, see `joined`).
 
     table:    the table's name, for messages
     version:  the Delta version
@@ -58,6 +58,36 @@ class Pin:
         fields = json.loads(text)
         fields["files"] = tuple((url, tuple(groups)) for url, groups in fields["files"])
         return cls(**fields)
+
+
+def joined(*pins: Pin) -> Pin:
+    """The rows of all these pins of one version and cut."""
+    first = pins[0]
+    if {(pin.table, pin.version, pin.cut) for pin in pins} != {(first.table, first.version, first.cut)}:
+        raise FeedError("pins of different versions or cuts cannot be joined", where=first.where, fix="Pin them at one version.")
+    return dataclasses.replace(
+        first,
+        split=" + ".join(pin.split for pin in pins),
+        num_rows=sum(pin.num_rows for pin in pins),
+        files=tuple(file for pin in pins for file in pin.files),
+    )
+
+
+def divided(pin: Pin, every: int) -> tuple[Pin, Pin]:
+    """All rows but those of each `every`-th file, and those. No user has rows in both: see tables/sequences.py.
+
+    FeedError where there is but one file.
+    """
+    apart = pin.files[::every]
+    rest = tuple(file for place, file in enumerate(pin.files) if place % every)
+    if not rest:
+        raise FeedError("all rows lie in one file, so none can be set apart", where=pin.where, fix="Validate on more users.")
+    parts = ((rest, "most of"), (apart, "the rest of"))
+    most, least = (
+        dataclasses.replace(pin, split=f"{name} {pin.split}", files=files, num_rows=sum(sum(groups) for _, groups in files))
+        for files, name in parts
+    )
+    return most, least
 
 
 def open_parquet(url: str) -> pq.ParquetFile:

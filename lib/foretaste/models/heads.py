@@ -1,44 +1,56 @@
 """What a model's states are turned into: a score for every item, or one logit a user; each with its training signal.
 
-Batches are left-aligned here (see rows.py). `loss` returns the loss summed over targets and their count, both ().
+Batches are left-aligned here (see rows.py). A head first selects what it learns from, (N, …) inputs and (N,) answers, from each part of a
+batch, and then sums its loss over all of them.
 """
 
 import torch
 from torch import Tensor, nn
 
 from foretaste.contract import FIRST_INDEX, NUM_GAP_BUCKETS, Batch
-from foretaste.models.losses import (
-    binary_cross_entropy,
-    cross_entropy,
-    draw_negatives,
-    log_uniform,
-    sampled_cross_entropy,
-)
+from foretaste.models.losses import Objective, binary_cross_entropy, cross_entropy, sampled
+from foretaste.models.negatives import Negatives, log_uniform
 from foretaste.models.rows import last
+
+TRUTH = "truth"
+"""A feature that no model reads: the items as they happened, where `item` was changed to learn from (see training/augment.py)."""
 
 RECENCY_WIDTH = 16
 INIT_STD = 0.1  # of embeddings: N(0, 1) would start a tied softmax far from the popularity that its bias starts at
 
 
 class ItemsHead(nn.Module):
-    """Which item comes next: a softmax over the vocabulary; its item vectors are the input embedding (`tied`) or its own.
+    """Which item comes next: a score for each of the vocabulary; its item vectors are the input embedding (`tied`) or its own.
 
-    Legend: H width of states, D width of item vectors, I items, N targets of a batch.
+    Legend: H width of states, D width of item vectors, I items with PAD and UNKNOWN, N targets of a batch.
     """
 
-    def __init__(self, *, width: int, num_items: int, num_negatives: int, tied: nn.Embedding | None) -> None:
+    def __init__(self, *, width: int, num_items: int, tied: nn.Embedding | None, with_bias: bool = True, objective: Objective) -> None:
         super().__init__()
-        self.num_items = num_items
-        self.num_negatives = num_negatives
+        self.objective = objective
         self.tied = (tied,)  # in a tuple, it is not part of this module: it is stored and moved once, by its owner
         if tied is None:
             self.own = nn.Parameter(torch.empty(num_items, width))
             nn.init.normal_(self.own, std=INIT_STD)
         dim = width if tied is None else tied.embedding_dim
         self.project = nn.Identity() if dim == width else nn.Linear(width, dim)
-        real = torch.arange(FIRST_INDEX, num_items)
-        self.bias = nn.Parameter(log_uniform(real, num_items).log())  # starts at popularity, as the vocabulary is sorted by it
+        popularity = log_uniform(num_items - FIRST_INDEX)
+        self.negatives = Negatives(objective.draws, objective.exponent, popularity) if objective.draws else None
+        zeros = torch.zeros(num_items - FIRST_INDEX)
+        if with_bias:
+            self.bias = nn.Parameter(zeros)
+            self.follow(popularity)
+        else:
+            self.register_buffer("bias", zeros, persistent=False)
+        self.with_bias = with_bias
         self.register_buffer("never", torch.full((FIRST_INDEX,), -torch.inf), persistent=False)
+
+    def follow(self, popularity: Tensor) -> None:
+        """Starts at this popularity, (I - FIRST_INDEX,) positive, and draws negatives by it. Until then it is the vocabulary's order."""
+        if isinstance(self.bias, nn.Parameter) and self.objective.name != "bpr_max":  # that one keeps scores near 0
+            self.bias.data.copy_((popularity.double() / popularity.sum()).log())
+        if self.negatives is not None:
+            self.negatives.follow(popularity.to(self.bias.device))
 
     def represent(self, state: Tensor) -> Tensor:
         return self.project(state)  # type: ignore[no-any-return]  # (B, H) → (B, D)
@@ -53,16 +65,18 @@ class ItemsHead(nn.Module):
         weights, bias = self.item_weights()
         return torch.addmm(bias, self.represent(state), weights.T)  # (B, I)
 
-    def loss(self, states: Tensor, batch: Batch[Tensor], label: str, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+    def select(self, states: Tensor, batch: Batch[Tensor], label: str) -> tuple[Tensor, Tensor]:
+        """(N, D) and (N,): the states that have a target, and the targets."""
         where, targets = next_item_targets(batch, label)
-        chosen = self.represent(states.flatten(0, 1).index_select(0, where))  # (N, D)
-        weights, bias = self.item_weights()
-        if self.num_negatives > 0:
-            negatives = draw_negatives(self.num_items, self.num_negatives, noise).to(targets.device)
-            total = sampled_cross_entropy(chosen, weights, bias, targets, negatives, self.num_negatives)
-        else:
-            total = cross_entropy(chosen, weights, bias, targets)
-        return total, torch.tensor(float(len(targets)), device=targets.device)
+        return self.represent(states.flatten(0, 1).index_select(0, where)), targets
+
+    def loss(self, chosen: Tensor, targets: Tensor, noise: torch.Generator) -> Tensor:
+        weights = self.item_weights()[0][FIRST_INDEX:]
+        answers = targets - FIRST_INDEX
+        if self.negatives is None:
+            return cross_entropy(chosen, weights, self.bias, answers, self.objective.label_smoothing)
+        drawn = self.negatives.draw(noise)
+        return sampled(self.objective, chosen, weights, self.bias, answers, drawn, self.negatives.log_expected_count)
 
 
 def next_item_targets(batch: Batch[Tensor], label: str) -> tuple[Tensor, Tensor]:
@@ -72,7 +86,7 @@ def next_item_targets(batch: Batch[Tensor], label: str) -> tuple[Tensor, Tensor]
     overlap, no event is a target twice that way. The last state predicts the first item of the label, so that windows without overlap
     lose no target; where they overlap, that one item a window counts twice. PAD and UNKNOWN are no targets.
     """
-    item = batch.item  # (B, T)
+    item = batch.features.get(TRUTH, batch.item)  # (B, T)
     end = (batch.length.long() - 1).clamp(min=0)[:, None]
     following = torch.cat([item[:, 1:], torch.zeros_like(item[:, :1])], dim=1)
     following = following.scatter(1, end, batch.labels[label][:, :1].to(item.dtype))
@@ -97,7 +111,9 @@ class BinaryHead(nn.Module):
         both = torch.cat([state, self.recency(batch.recency)], dim=1)  # (B, H + R)
         return self.out(torch.relu(self.hidden(both))).squeeze(1)  # type: ignore[no-any-return]  # (B,)
 
-    def loss(self, states: Tensor, batch: Batch[Tensor], label: str, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-        logits = self.score(last(states, batch.length), batch)
-        labels = batch.labels[label]
-        return binary_cross_entropy(logits, labels), torch.tensor(float(len(labels)), device=states.device)
+    def select(self, states: Tensor, batch: Batch[Tensor], label: str) -> tuple[Tensor, Tensor]:
+        """(B,) and (B,): logits and labels."""
+        return self.score(last(states, batch.length), batch), batch.labels[label]
+
+    def loss(self, logits: Tensor, labels: Tensor, noise: torch.Generator) -> Tensor:
+        return binary_cross_entropy(logits, labels)

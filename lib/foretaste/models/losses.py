@@ -1,16 +1,23 @@
-"""Losses as sums over targets, with their count: ranks add both up before they divide, so any number of ranks learns the same."""
+"""Losses as sums over targets, with their count: ranks add both up before they divide, so any number of ranks learns the same.
 
-import math
+Legend: N targets, I items, M negatives that all targets share, D width of states and item vectors. Items are counted from the first real
+one here: no loss ever sees PAD or UNKNOWN.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from foretaste.contract import FIRST_INDEX
+from foretaste.errors import ModelError
 
 LOGITS_AT_ONCE = 1 << 26  # 256 MB of float32 logits, and as much again for their gradient
+LOSSES = ("cross_entropy", "sampled_softmax", "bpr_max", "gbce")
+LOWEST = -1e4  # the score of a negative that is the row's own target: nobody chooses it, and its gradient is finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,60 +34,125 @@ class Loss:
     count: Tensor
 
 
-def cross_entropy(states: Tensor, weights: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    """The summed softmax cross-entropy over the full catalogue. states (N, D), weights (I, D), bias (I,), targets (N,) → ().
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """How an items head learns; the fields of `fit.loss`.
 
-    Where the (N, I) logits would not fit, they are made in blocks of rows and once more in the backward pass.
+    name:            in LOSSES
+    draws, exponent: how many shared negatives are drawn, from P(item) ∝ count^exponent; draws 0: none, the full catalogue
+    log_q:           sampled_softmax only: correct each logit for how likely its item was drawn
+    label_smoothing: cross_entropy only: the share of the target's probability that is spread over all items
+    score_penalty:   bpr_max only: the weight of its penalty on the negatives' scores
+    calibration:     gbce only: t of the paper, from 0 (plain binary cross-entropy) to 1
     """
-    rows = max(1, LOGITS_AT_ONCE // len(weights))
+
+    name: str = "cross_entropy"
+    draws: int = 0
+    exponent: float = 1.0
+    log_q: bool = True
+    label_smoothing: float = 0.0
+    score_penalty: float = 1.0
+    calibration: float = 0.75
+
+    def __post_init__(self) -> None:
+        if self.name not in LOSSES:
+            raise ModelError(f"no loss is called {self.name!r}", where="fit.loss.name", fix=f"Use one of {', '.join(LOSSES)}.")
+        if (self.draws > 0) is (self.name == "cross_entropy"):
+            raise ModelError(
+                f"{self.name} {'needs' if self.draws == 0 else 'takes no'} negatives",
+                where="fit.loss.negatives",
+                fix="Give them a number." if self.draws == 0 else "Leave them out, or set fit.loss.name to sampled_softmax.",
+            )
+
+
+def cross_entropy(states: Tensor, weights: Tensor, bias: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """The summed softmax cross-entropy over the full catalogue. states (N, D), weights (I, D), bias (I,), targets (N,) → ()."""
+
+    def block(state: Tensor, target: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+        logits = torch.addmm(bias, state, weights.T)  # (N, I)
+        return F.cross_entropy(logits.float(), target, reduction="sum", label_smoothing=label_smoothing)
+
+    return in_blocks(block, states, targets, weights, bias)
+
+
+def in_blocks(
+    loss: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], states: Tensor, targets: Tensor, weights: Tensor, bias: Tensor
+) -> Tensor:
+    """`loss`(states, targets, weights, bias) summed over rows: where its logits, one a row and item vector, would not fit,
+    in blocks of rows whose logits are made once more in the backward pass.
+    """
+    rows = max(1, LOGITS_AT_ONCE // max(1, len(weights)))
     if len(targets) <= rows:
-        return _full_softmax(states, weights, bias, targets)
+        return loss(states, targets, weights, bias)
     blocks = zip(torch.split(states, rows), torch.split(targets, rows), strict=True)
-    totals = [checkpoint(_full_softmax, state, weights, bias, target, use_reentrant=False) for state, target in blocks]
+    totals = [checkpoint(loss, state, target, weights, bias, use_reentrant=False) for state, target in blocks]
     return torch.stack(totals).sum()
 
 
-def _full_softmax(states: Tensor, weights: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    logits = torch.addmm(bias, states, weights.T)  # (N, I)
-    return F.cross_entropy(logits.float(), targets, reduction="sum")
+def sampled(
+    objective: Objective,
+    states: Tensor,
+    weights: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    negatives: Tensor,
+    log_expected_count: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """The summed loss of that objective against shared negatives, (M,) distinct items → ().
 
-
-def sampled_cross_entropy(states: Tensor, weights: Tensor, bias: Tensor, targets: Tensor, negatives: Tensor, draws: int) -> Tensor:
-    """The summed softmax cross-entropy against shared negatives, with the logQ correction. negatives (M,) distinct → ().
-
-    Each logit loses the log of how often `draws` draws are expected to hold its item, which makes the sampled softmax an
-    estimate of the full one; a negative that is the row's own target counts once. (Bengio & Senécal 2008; Yi et al. 2019, eq. 3.)
+    A negative that is the row's own target does not count. log_expected_count: items → log of how often the draws hold them.
     """
-    own = (states * F.embedding(targets, weights)).sum(1).float() + bias[targets] - log_expected_count(targets, len(weights), draws)  # (N,)
-    offset = bias[negatives] - log_expected_count(negatives, len(weights), draws)  # (M,)
-    others = torch.addmm(offset, states, F.embedding(negatives, weights).T).float()  # (N, M)
-    others = others.masked_fill(targets[:, None] == negatives, -torch.inf)
-    logits = torch.cat([own[:, None], others], dim=1)  # (N, 1 + M)
-    return F.cross_entropy(logits, torch.zeros_like(targets), reduction="sum")
+    corrected = objective.name == "sampled_softmax" and objective.log_q
+
+    def offset(items: Tensor) -> Tensor:
+        return bias[items] - log_expected_count(items) if corrected else bias[items]
+
+    functions: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "sampled_softmax": sampled_softmax,
+        "bpr_max": partial(bpr_max, penalty=objective.score_penalty),
+        "gbce": partial(gbce, power=gbce_power(len(negatives) / max(1, len(bias) - 1), objective.calibration)),
+    }
+    function = functions[objective.name]
+
+    def block(state: Tensor, target: Tensor, drawn: Tensor, offset_of_drawn: Tensor) -> Tensor:
+        own = (state * F.embedding(target, weights)).sum(1).float() + offset(target)  # (N,)
+        others = torch.addmm(offset_of_drawn, state, drawn.T).float()  # (N, M)
+        return function(own, others.masked_fill(target[:, None] == negatives, LOWEST)).sum()
+
+    return in_blocks(block, states, targets, F.embedding(negatives, weights), offset(negatives))
 
 
-def draw_negatives(num_items: int, draws: int, generator: torch.Generator) -> Tensor:
-    """The distinct items of `draws` draws from the log-uniform distribution over the vocabulary, on the generator's device.
+def sampled_softmax(own: Tensor, others: Tensor) -> Tensor:
+    """The cross-entropy of the target against the negatives. own (N,), others (N, M) → (N,)
 
-    The vocabulary is sorted by falling count, so log-uniform over the index stands for popularity (Zipf's law).
+    With logits less the log of how often the draws hold each item, it estimates the full softmax
+    (logQ correction: Bengio & Senécal 2008; Yi et al. 2019, eq. 3).
     """
-    real = num_items - FIRST_INDEX
-    uniform = torch.rand(draws, generator=generator, device=generator.device, dtype=torch.float64)
-    rank = (uniform * math.log1p(real)).exp().long() - 1  # inverse of the distribution
-    distinct: Tensor = torch.unique(rank.clamp(0, real - 1))
-    return distinct + FIRST_INDEX
+    return torch.logsumexp(torch.cat([own[:, None], others], dim=1), dim=1) - own
 
 
-def log_uniform(items: Tensor, num_items: int) -> Tensor:
-    """P(item) under the log-uniform distribution over the real items of a vocabulary. items (…) ≥ FIRST_INDEX → (…) float32."""
-    rank = (items - FIRST_INDEX).double()
-    probability: Tensor = torch.log1p(1 / (rank + 1)) / math.log1p(num_items - FIRST_INDEX)
-    return probability.float()
+def bpr_max(own: Tensor, others: Tensor, penalty: float) -> Tensor:
+    """-log Σ_j s_j σ(r - r_j) + penalty · Σ_j s_j r_j², with s the softmax of the negatives' scores r_j. own (N,), others (N, M) → (N,)
+
+    Hidasi & Karatzoglou 2018, Recurrent neural networks with top-k gains, section 3.3.
+    """
+    log_share = torch.log_softmax(others, dim=1)  # (N, M)
+    gain = torch.logsumexp(log_share + F.logsigmoid(own[:, None] - others), dim=1)
+    scores = torch.where(others == LOWEST, 0.0, others)
+    return penalty * (log_share.exp() * scores.square()).sum(1) - gain
 
 
-def log_expected_count(items: Tensor, num_items: int, draws: int) -> Tensor:
-    """log P(item is among the distinct items of `draws` draws) = log(1 - (1 - p)^draws). items (…) → (…)."""
-    return torch.log(-torch.expm1(draws * torch.log1p(-log_uniform(items, num_items))))
+def gbce(own: Tensor, others: Tensor, power: float) -> Tensor:
+    """-log σ(r)^power - Σ_j log(1 - σ(r_j)). own (N,), others (N, M) → (N,)
+
+    Petrov & Macdonald 2023, gSASRec, eq. 9: with few negatives a plain binary cross-entropy is too sure; the power mends it.
+    """
+    return -power * F.logsigmoid(own) - F.logsigmoid(-others).sum(1)
+
+
+def gbce_power(rate: float, calibration: float) -> float:
+    """β = α (t (1 - 1/α) + 1/α), with α the share of the other items that is drawn (the paper's eq. 14)."""
+    return rate * calibration * (1 - 1 / rate) + 1
 
 
 def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,23 +1,30 @@
-"""What every model is: optimizers(), step(batch) and score(batch); a sequence model only adds encode()."""
+"""What every network is: optimizers(), step(batch) and score(batch); a sequence model only adds encode()."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.checkpoint import checkpoint
 
 from foretaste.contract import Batch, Sizes
 from foretaste.errors import ModelError
 from foretaste.models.heads import INIT_STD, BinaryHead, ItemsHead
-from foretaste.models.losses import Loss
-from foretaste.models.rows import last, left_aligned
+from foretaste.models.losses import Loss, Objective
+from foretaste.models.rows import by_length, last, left_aligned
 
 
 class Model(nn.Module):
     """A network for one head. Legend: B rows, T events, E embedding, H units of the top layer, D width of item vectors.
 
     A subclass gives `encode`; one with several optimizers (a GAN) gives `optimizers` and `step` too.
+    presets:    size → option → value; what a network of that size is built with where settings do not say otherwise
+    parts_rows: whether rows of like length are encoded together on a CPU, where padding costs most
     """
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+    parts_rows: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -28,23 +35,27 @@ class Model(nn.Module):
         features: tuple[str, ...],
         embedding: int,
         width: int,
-        num_negatives: int,
         tied: bool,
+        output_bias: bool,
+        objective: Objective,
+        embedding_std: float = INIT_STD,
+        checkpoint_activations: bool = False,
     ) -> None:
         """width: H. Without the feature `item` there is nothing to tie the item vectors to, so they are the head's own."""
         super().__init__()
         self.label = label
+        self.checkpoint_activations = checkpoint_activations
         self.embeddings = nn.ModuleDict()
         tied_to: nn.Embedding | None = None
         for name in features:
             table = nn.Embedding(sizes.of(name), embedding, padding_idx=0)
-            nn.init.normal_(table.weight, std=INIT_STD)
+            nn.init.normal_(table.weight, std=embedding_std)
             table.weight.data[0] = 0.0  # padding_idx
             self.embeddings[name] = table
             tied_to = table if tied and name == "item" else tied_to
         self.head: ItemsHead | BinaryHead
         if head == "items":
-            self.head = ItemsHead(width=width, num_items=sizes.num_items, num_negatives=num_negatives, tied=tied_to)
+            self.head = ItemsHead(width=width, num_items=sizes.num_items, tied=tied_to, with_bias=output_bias, objective=objective)
         elif head == "binary":
             self.head = BinaryHead(width=width)
         else:
@@ -55,36 +66,68 @@ class Model(nn.Module):
         """(B, T, H): the state after each event of left-aligned rows (see rows.py)."""
         raise NotImplementedError
 
+    def activations(self, length: int) -> int:
+        """About how many numbers one row of `length` events keeps for the backward pass, the head's logits apart."""
+        raise NotImplementedError
+
     def embedded(self, batch: Batch[Tensor]) -> Tensor:
         """(B, T, E): the sum of one embedding for each switched-on feature."""
         first, *others = [table(batch.features[name]) for name, table in self.embeddings.items()]
         total: Tensor = sum(others, start=first)
         return total
 
+    def layer(self, function: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        """function(*inputs); with `checkpoint_activations` it is computed once more in the backward pass, instead of kept."""
+        if self.checkpoint_activations and self.training:
+            return checkpoint(function, *inputs, use_reentrant=False)  # type: ignore[no-any-return]
+        return function(*inputs)
+
+    def follow(self, popularity: Tensor) -> None:
+        """Starts an items head at this popularity, (I - FIRST_INDEX,) positive. Before the first step, not after."""
+        if isinstance(self.head, ItemsHead):
+            self.head.follow(popularity)
+
     def optimizers(self, *, learning_rate: float, weight_decay: float) -> dict[str, Optimizer]:
-        """One Adam (AdamW where weights decay) over all parameters, by the name that `step` uses."""
-        kind = torch.optim.AdamW if weight_decay else torch.optim.Adam
-        return {"main": kind(self.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)}
+        """One AdamW over all parameters, by the name that `step` uses. Matrices decay; biases, gains and position tables do not."""
+        decays = [parameter for name, parameter in self.named_parameters() if parameter.dim() > 1 and "position" not in name]
+        others = [parameter for name, parameter in self.named_parameters() if parameter.dim() <= 1 or "position" in name]
+        groups = [
+            {"params": decays, "weight_decay": weight_decay, "shrinks": True},
+            {"params": others, "weight_decay": 0.0, "shrinks": False},
+        ]
+        return {"main": torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, fused=True)}
 
     def step(self, batch: Batch[Tensor]) -> Iterator[Loss]:
         """One Loss for each optimizer, in turn; the loop takes a step on each before it asks for the next."""
-        aligned = left_aligned(batch)
-        total, count = self.head.loss(self.encode(aligned), aligned, self.label, self.noise)
-        yield Loss(optimizer="main", total=total, count=count)
+        chosen, answers = zip(*[self.head.select(self.encode(part), part, self.label) for _, part in self._parts(batch)], strict=True)
+        inputs, targets = torch.cat(chosen), torch.cat(answers)
+        total = self.head.loss(inputs, targets, self.noise)
+        yield Loss(optimizer="main", total=total, count=torch.tensor(float(len(targets)), device=targets.device))
 
     def score(self, batch: Batch[Tensor]) -> Tensor:
         """(B, num_items) logits of what comes next, PAD and UNKNOWN at -inf; or the (B,) logits of a binary head."""
-        aligned = left_aligned(batch)
-        return self.head.score(last(self.encode(aligned), aligned.length), aligned)
+        return self.head.score(self._last_states(batch), batch)
 
     def represent(self, batch: Batch[Tensor]) -> Tensor:
         """(B, D): what `item_weights` is multiplied with; only for head "items"."""
-        aligned = left_aligned(batch)
-        return self._items_head().represent(last(self.encode(aligned), aligned.length))
+        return self._items_head().represent(self._last_states(batch))
 
     def item_weights(self) -> tuple[Tensor, Tensor]:
         """(num_items, D) and (num_items,): score == represent @ weights.T + bias; only for head "items"."""
         return self._items_head().item_weights()
+
+    def _last_states(self, batch: Batch[Tensor]) -> Tensor:
+        """(B, H): the state after each row's last event."""
+        parts = self._parts(batch)
+        states = torch.cat([last(self.encode(part), part.length) for _, part in parts])
+        return states[torch.argsort(torch.cat([rows for rows, _ in parts]))] if len(parts) > 1 else states
+
+    def _parts(self, batch: Batch[Tensor]) -> list[tuple[Tensor, Batch[Tensor]]]:
+        """The batch left-aligned, in parts of like length where that is quicker, with each part's rows."""
+        aligned = left_aligned(batch)
+        if self.parts_rows and not aligned.length.is_cuda:
+            return by_length(aligned)
+        return [(torch.arange(len(aligned.length), device=aligned.length.device), aligned)]
 
     def _items_head(self) -> ItemsHead:
         if not isinstance(self.head, ItemsHead):

@@ -1,9 +1,11 @@
-"""Rows of different lengths in one batch: where their events lie, and the state after the last one."""
+"""Rows of different lengths in one batch: where their events lie, which of them go together, and the state after the last one."""
 
 import torch
 from torch import Tensor
 
 from foretaste.contract import Batch
+
+NARROWEST = 8  # rows shorter than this go together
 
 
 def left_aligned(batch: Batch[Tensor]) -> Batch[Tensor]:
@@ -17,6 +19,22 @@ def left_aligned(batch: Batch[Tensor]) -> Batch[Tensor]:
     index = (torch.arange(longest, device=start.device) + start[:, None]) % columns  # (B, longest); past the end it wraps into PADs
     features = {name: feature.gather(1, index) for name, feature in batch.features.items()}
     return Batch(features=features, length=batch.length, fresh=batch.fresh, recency=batch.recency, labels=batch.labels)
+
+
+def by_length(batch: Batch[Tensor]) -> list[tuple[Tensor, Batch[Tensor]]]:
+    """A left-aligned batch in parts of like length, and which rows (indices) each part holds: up to 8 events, up to 16, up to 32, …
+
+    Most histories are short and a few are long: padded to the longest of them all, a batch is mostly padding.
+    """
+    part = torch.ceil(torch.log2(batch.length.clamp(min=NARROWEST).double() / NARROWEST)).long()
+    parts = []
+    for number in torch.unique(part).tolist():
+        rows = (part == number).nonzero().squeeze(1)
+        chosen = batch.map(lambda array, rows=rows: array.index_select(0, rows))  # type: ignore[misc]
+        longest = max(1, int(chosen.length.max()))
+        chosen.features.update({name: feature[:, :longest] for name, feature in chosen.features.items()})
+        parts.append((rows, chosen))
+    return parts
 
 
 def last(states: Tensor, length: Tensor) -> Tensor:

@@ -11,21 +11,28 @@ from torch import Tensor
 
 from foretaste.contract import FIRST_INDEX, Batch
 from foretaste.errors import ModelError
+from foretaste.models import Model
 from foretaste.registry import StoredModel
-from foretaste.scoring.topk import Catalogue
+from foretaste.scoring.topk import Catalogue, best_of
+
+MOST_SCORES = 1 << 24  # held at once where every item of every row gets a score: 64 MB
 
 
 class ModelScorer:
-    """Scores batches of one row or more, `batch_size` users at a time: memory is bounded by that, whatever the batch and the catalogue."""
+    """Scores batches of one row or more, `batch_size` users at a time: memory is bounded by that, whatever the batch and the catalogue.
 
-    def __init__(self, stored: StoredModel, batch_size: int) -> None:
+    A model with `item_weights` goes through its catalogue in blocks; any other scores all items of a few rows at once.
+    """
+
+    def __init__(self, stored: StoredModel, batch_size: int, *, judged: bool = False) -> None:
+        """judged: as the model was when validation rows had taught it nothing"""
         self.stored = stored
-        self.batch_size = batch_size
-        self.network = stored.network()
+        self.network = stored.network(judged=judged)
         self.catalogue: Catalogue | None = None
-        if stored.head == "items":
+        if stored.head == "items" and isinstance(self.network, Model):
             with torch.inference_mode():
                 self.catalogue = Catalogue(*self.network.item_weights())
+        self.batch_size = batch_size if self.catalogue else min(batch_size, rows_at_once(stored.sizes.num_items))
 
     def score(self, batch: Batch[Tensor]) -> Tensor:
         """(B, num_items) logits, PAD and UNKNOWN at -inf; or the (B,) calibrated logits of a binary model. As evaluation wants them."""
@@ -35,13 +42,18 @@ class ModelScorer:
 
     def top_k(self, batch: Batch[NDArray[Any]], k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """(n, k') vocabulary indices, best first, and their softmax probabilities over all real items; k' = min(k, items)."""
-        if self.catalogue is None:
+        if self.stored.head != "items":
             raise ModelError("this model ranks no items", where=self.where, fix="Ask for its probability.")
         with torch.inference_mode():
-            best = [self.catalogue.best(self.network.represent(part), k) for part in self._parts(batch)]
+            best = [self._best(part, k) for part in self._parts(batch)]
         probabilities = torch.cat([found[1] for found in best]).numpy()
         self._refuse_nan(probabilities)
         return torch.cat([found[0] for found in best]).numpy(), probabilities
+
+    def _best(self, part: Batch[Tensor], k: int) -> tuple[Tensor, Tensor]:
+        if self.catalogue is not None and isinstance(self.network, Model):
+            return self.catalogue.best(self.network.represent(part), k)
+        return best_of(self.network.score(part), k)
 
     def probability(self, batch: Batch[NDArray[Any]]) -> NDArray[np.float64]:
         """(n,) of a binary model: sigmoid(slope * logit + intercept)."""
@@ -63,6 +75,11 @@ class ModelScorer:
     def _refuse_nan(self, probabilities: NDArray[np.float64]) -> None:
         if np.isnan(probabilities).any():
             raise ModelError("the model scores NaN", where=self.where, fix="Train it again, with a lower learning rate or clip_norm.")
+
+
+def rows_at_once(num_items: int) -> int:
+    """How many rows with a score for each item fit into memory together, at least one."""
+    return max(1, MOST_SCORES // num_items)
 
 
 def _rows(array: NDArray[Any], start: int, stop: int) -> Tensor:

@@ -38,6 +38,16 @@ def _topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return found.values, found.indices
 
 
+def best_of(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """From (B, num_items) scores: (B, k') vocabulary indices, best first, and their softmax probabilities over all real items, in float64.
+
+    k' = min(k, real items). As `Catalogue.best`, for a model that is no product of two sides.
+    """
+    real = scores[:, FIRST_INDEX:]
+    values, indices = top_k(real, min(k, real.shape[1]))
+    return indices + FIRST_INDEX, (values.double() - torch.logsumexp(real.double(), dim=1, keepdim=True)).exp()
+
+
 class Catalogue:
     """The items' side of a model: represent(batch) @ weights.T + bias, with the best k and their probabilities.
 

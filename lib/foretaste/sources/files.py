@@ -1,4 +1,4 @@
-"""files: CSV, TSV, JSON lines or Parquet of any shop, whose columns the settings map to the event contract."""
+"""files: CSV, TSV, JSON lines or Parquet of any shop, whose columns the settings map to the event contract; or a line a user."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,10 +7,11 @@ from pyspark.sql import functions as F
 
 from foretaste.contract import EVENT_TYPES
 from foretaste.errors import SourceError
-from foretaste.settings import SourceSettings
+from foretaste.settings import EventColumns, SourceSettings
 from foretaste.sources import times
 from foretaste.sources.delimited import read_csv, read_tsv
 from foretaste.sources.jsonlines import read_json
+from foretaste.sources.lines import LINE_COLUMNS, read_lines
 from foretaste.sources.parquet import read_parquet
 from foretaste.sources.parsed import Parsed, Wanted
 from foretaste.sources.reading import faults_of
@@ -23,6 +24,7 @@ FORMATS: Mapping[str, Callable[[SparkSession, str, Mapping[str, str], Wanted], P
     "tsv": read_tsv,
     "json": read_json,
     "parquet": read_parquet,
+    "lines": read_lines,
 }
 
 
@@ -30,10 +32,8 @@ def events(spark: SparkSession, settings: SourceSettings) -> DataFrame:
     """Raw records of the files under `settings.path`, by `settings.columns`."""
     if settings.path is None:
         raise SourceError("a source of kind files needs a path", where="source.path", fix="Set it to a file, a folder or a glob.")
-    if settings.columns is None:
-        raise SourceError("a source of kind files needs columns", where="source.columns", fix="Map user_id and event_time at least.")
     times.check(spark, settings.time)
-    mapped = {field: column for field, column in settings.columns.model_dump().items() if column is not None}
+    mapped = {field: column for field, column in _columns(settings).model_dump().items() if column is not None}
     with faults_of(settings.path):
         parsed = FORMATS[settings.format](spark, settings.path, settings.options, Wanted(columns=mapped, explode=settings.explode))
 
@@ -55,6 +55,16 @@ def events(spark: SparkSession, settings: SourceSettings) -> DataFrame:
         record=F.col("record"),
         corrupt_line=F.col("corrupt_line"),
     )
+
+
+def _columns(settings: SourceSettings) -> EventColumns:
+    if settings.format == "lines":
+        if settings.columns is not None or settings.explode is not None:
+            raise SourceError("format lines has no columns to map", where="source.columns", fix="Leave out columns and explode.")
+        return EventColumns(**LINE_COLUMNS)
+    if settings.columns is None:
+        raise SourceError("a source of kind files needs columns", where="source.columns", fix="Map user_id and event_time at least.")
+    return settings.columns
 
 
 def items(spark: SparkSession, settings: SourceSettings) -> DataFrame | None:

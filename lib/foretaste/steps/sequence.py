@@ -63,7 +63,7 @@ def sequence(warehouse: Warehouse, settings: Settings) -> StepReport:
         step="sequence",
         read={"sessions": sessions.count()},
         written={"vocabulary": words.count(), "sequences": warehouse.read(SEQUENCES).count()},
-        notes=(note, _summary(warehouse, splits)),
+        notes=(note, _summary(warehouse, wanted, splits)),
     )
 
 
@@ -97,14 +97,14 @@ def _vocabulary(
     changes: _Changes | None,
 ) -> DataFrame:
     """The vocabulary as it now is; a new version only where it differs. Not even fitted where no session of training time changed."""
-    same_time = changes is not None and changes.bounds.valid_from == splits.valid_from <= changes.earliest
+    same_time = changes is not None and changes.bounds.fitted_until == splits.fitted_until <= changes.earliest
     if same_time and _is_at(warehouse, before):
         return warehouse.read(VOCABULARY)
-    fitted = vocabulary.build(sessions, settings, splits.valid_from).persist()
+    fitted = vocabulary.build(sessions, settings, splits.fitted_until).persist()
     try:
         if vocabulary.sizes(fitted).num_items == FIRST_INDEX:
             raise SettingsError(
-                f"no item occurs {settings.min_item_count} times before {splits.valid_from} in the events that enter sequences",
+                f"no item occurs {settings.min_item_count} times before {splits.fitted_until} in the events that enter sequences",
                 where="sequences",
                 fix="Lower sequences.min_item_count, or widen sequences.event_types.",
             )
@@ -129,9 +129,10 @@ def _renew(
     Rows lie in a mixed order, so that a few users' rows are in nearly every file of a split and cut: it is written whole or not at all.
     """
     old = warehouse.read(SEQUENCES, warehouse.version(SEQUENCES))
-    moved = [split for split in SPLITS if changes.bounds.of(split) != splits.of(split)]
+    by_time = settings.protocol != "leave_one_out"  # else an event may move those before it into other splits, and no bound moves
+    moved = [split for split in SPLITS if by_time and changes.bounds.of(split) != splits.of(split)]
     ends = {"train": splits.valid_from, "valid": splits.test_from, "test": datetime.max}
-    reached = [split for split in SPLITS if split not in moved and changes.earliest < ends[split]]
+    reached = [split for split in SPLITS if split not in moved and (changes.earliest < ends[split] or not by_time)]
 
     theirs = sequences.build(sessions.join(changes.users, on="user_id", how="left_semi"), words, settings, splits, reached).persist()
     try:
@@ -162,7 +163,9 @@ def _shuffled(warehouse: Warehouse, rows: DataFrame, settings: SequenceSettings)
     return sequences.shuffled(rows, settings, int(warehouse.spark.conf.get("spark.sql.shuffle.partitions") or 1))
 
 
-def _summary(warehouse: Warehouse, splits: Bounds) -> str:
+def _summary(warehouse: Warehouse, settings: SequenceSettings, splits: Bounds) -> str:
     counts = warehouse.read(SEQUENCES).groupBy("split", "cut").agg(F.count("*").alias("rows")).orderBy("split", "cut").collect()
     rows = ", ".join(f"{row.split} {row['rows']:,} at {row.cut}s" for row in counts)
-    return f"training before {splits.valid_from}, validation before {splits.test_from}, test after: {rows}"
+    if settings.protocol == "leave_one_out":
+        return f"a user's last event is test, the one before it validation: {rows}"
+    return f"{settings.protocol}, training before {splits.valid_from}, validation before {splits.test_from}, test after: {rows}"

@@ -2,26 +2,45 @@
 
 import shutil
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from safetensors.numpy import save_file
 
 from foretaste import registry
-from foretaste.errors import SettingsError
+from foretaste.contract import FIRST_INDEX, PAD
+from foretaste.counting.pairs import companions
+from foretaste.errors import ModelError, SettingsError
 from foretaste.feed.pin import pin
-from foretaste.models import MODELS
+from foretaste.feed.snapshot import joined
+from foretaste.models import COUNTED, options_of
 from foretaste.settings import Settings, TaskSettings
+from foretaste.steps import count
+from foretaste.steps.blend import Blended, blend
+from foretaste.steps.champion import crown
 from foretaste.steps.report import StepReport
 from foretaste.tables import Warehouse
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.vocabulary import VOCABULARY, sizes
 from foretaste.tasks import TASKS, Task
 from foretaste.training.plan import Fitted, Plan
+from foretaste.training.search import Fit, Trial, search
 from foretaste.training.workers import launch
+
+NUM_SIMILAR = 20  # items that one may be substituted by
 
 
 def train(warehouse: Warehouse, settings: Settings) -> StepReport:
-    """Fits each task of the settings and stores it. Checkpoints of a run that was cut off are gone on from, then removed."""
+    """Fits each task of the settings and stores it: searches first where it is asked to, and learns from validation time last (`refit`).
+
+    Checkpoints of a run that was cut off are gone on from, then removed.
+    """
     if not settings.tasks:
         raise SettingsError("no task is configured, so there is nothing to train", where="tasks", fix=f"Add one of {', '.join(TASKS)}.")
     for name, task in settings.tasks.items():
@@ -31,20 +50,47 @@ def train(warehouse: Warehouse, settings: Settings) -> StepReport:
     notes: list[str] = []
     for name, task in settings.tasks.items():
         started = time.monotonic()
+        if task.model.name in COUNTED:
+            counted = count.count_model(warehouse, settings, TASKS[name], task, versions)
+            read[f"validation rows for {name}"] = int(counted.metrics["rows"])
+            notes += [count.summary(counted, time.monotonic() - started), crown(warehouse, settings, counted)]
+            continue
         plan = _plan(warehouse, settings, TASKS[name], task, versions)
-        fitted = launch(plan, settings.training, warehouse.spark, report=_line)
-        stored = _store(warehouse, plan, task, fitted, versions)
+        fit = _fit(warehouse, settings)
+        trials = search(plan, task, fit, _line) if task.search else []
+        chosen = trials[0].plan if trials else plan
+        fitted = fit(chosen, _line)
+        again = fit(_refit(warehouse, chosen, fitted), _line) if settings.sequences.refit else None
+        mixed = blend(warehouse, chosen, task.blend, task.counted, fitted, again, fit, _line) if task.blend else None
+        stored = _store(warehouse, chosen, fitted, again, mixed, trials, versions)
         shutil.rmtree(plan.folder, ignore_errors=True)
-        read[f"rows for {name}"] = plan.train.num_rows + plan.valid.num_rows
+        read[f"rows for {name}"] = plan.train.num_rows + (plan.valid.num_rows if plan.valid else 0)
         notes += [_summary(stored, fitted, time.monotonic() - started), *(f"{name}: {note}" for note in fitted.notes)]
+        if again:
+            notes.append(
+                f"{name}: the weights are those of {fitted.best_epoch} epochs on training and validation time together; "
+                "the metrics are those of the model before, which chose them: nothing is left to judge these by but the test"
+            )
+        notes.append(crown(warehouse, settings, stored))
     return StepReport(step="train", read=read, written={"models": len(settings.tasks)}, notes=tuple(notes))
 
 
 def _check(name: str, settings: TaskSettings) -> None:
-    if settings.model.name not in MODELS:
-        raise SettingsError(
-            f"no model is called {settings.model.name!r}", where=f"tasks.{name}.model.name", fix=f"Use one of {', '.join(MODELS)}."
-        )
+    """SettingsError for a network, or a setting of it, that there is not; for each value that a search may try, too."""
+    if settings.model.name in COUNTED:
+        count.check(name, TASKS[name], settings)
+        return
+    for altered in _variants(settings):
+        try:
+            options_of(altered.model.name, altered.model.model_dump(exclude={"name"}))
+        except ModelError as error:
+            raise SettingsError(error.what, where=f"tasks.{name}.{error.where}", fix=error.fix) from None
+
+
+def _variants(settings: TaskSettings) -> list[TaskSettings]:
+    """These settings, and each with one of the values that a search may try."""
+    over = settings.search.over.items() if settings.search else ()
+    return [settings, *(settings.altered({key: value}) for key, values in over for value in values)]
 
 
 def _versions(warehouse: Warehouse) -> dict[str, int]:
@@ -57,38 +103,122 @@ def _versions(warehouse: Warehouse) -> dict[str, int]:
 
 def _plan(warehouse: Warehouse, settings: Settings, task: Task, chosen: TaskSettings, versions: dict[str, int]) -> Plan:
     version = versions[SEQUENCES.name]
-    return Plan(
+    known = sizes(warehouse.read(VOCABULARY, versions[VOCABULARY.name]))
+    row = warehouse.read(SEQUENCES, version).select(F.size("item")).head()
+    plan = Plan(
         task=task.name,
         head=task.head,
         label=task.label.name,
         model=chosen.model,
         fit=chosen.fit,
-        sizes=sizes(warehouse.read(VOCABULARY, versions[VOCABULARY.name])),
+        sizes=replace(known, length=row[0] if row else known.length),
         train=pin(warehouse, "train", task.train_cut, version),
-        valid=pin(warehouse, "valid", settings.sequences.judged_at, version),
+        valid=pin(warehouse, "valid", settings.sequences.judged_cut, version),
         seed=settings.training.seed,
         folder=f"{warehouse.path}/checkpoints/{task.name}",
         threads=settings.training.threads,
+        leave_out_seen=settings.evaluation.leave_out_seen,
+        next_only=settings.sequences.judged_cut == "event",
     )
+    if not settings.training.resume:
+        shutil.rmtree(plan.folder, ignore_errors=True)
+    substitutes = any(variant.fit.augment.substitute for variant in _variants(chosen))
+    return replace(plan, tables=_tables(warehouse, plan, ("train",), with_similar=substitutes))
 
 
-def _store(warehouse: Warehouse, plan: Plan, chosen: TaskSettings, fitted: Fitted, versions: dict[str, int]) -> registry.StoredModel:
+def _fit(warehouse: Warehouse, settings: Settings) -> Fit:
+    """Launches as the settings say. What an earlier run left is gone already, where it was not wanted."""
+    training = settings.training.model_copy(update={"resume": True})
+
+    def fit(plan: Plan, report: Callable[[str], None]) -> Fitted:
+        return launch(plan, training, warehouse.spark, report=report)
+
+    return fit
+
+
+def _refit(warehouse: Warehouse, chosen: Plan, fitted: Fitted) -> Plan:
+    """The same fit on training and validation time, for as many epochs as were best, and nothing to judge by."""
+    _line(f"{chosen.task}: once more for {fitted.best_epoch} epochs, on training and validation time together")
+    later = pin(warehouse, "valid", chosen.train.cut, chosen.train.version)
+    plan = replace(
+        chosen, train=joined(chosen.train, later), valid=None, last_epoch=fitted.best_epoch, folder=f"{chosen.folder}/refit", tables=None
+    )
+    substitutes = plan.fit.augment.substitute > 0
+    return replace(plan, tables=_tables(warehouse, plan, ("train", "valid"), with_similar=substitutes))
+
+
+def _tables(warehouse: Warehouse, plan: Plan, splits: Sequence[str], *, with_similar: bool) -> str | None:
+    """Writes what is counted in these splits before an items head learns (see Plan.tables). As large as the vocabulary."""
+    if plan.head != "items":
+        return None
+    rows = warehouse.read(SEQUENCES, plan.train.version).where(F.col("split").isin(*splits) & (F.col("cut") == plan.train.cut))
+    counts = _fresh_items(rows).groupBy("item").count().toPandas()
+    popularity = np.ones(plan.sizes.num_items - FIRST_INDEX, dtype=np.float32)  # nothing is impossible
+    popularity[counts["item"].to_numpy() - FIRST_INDEX] += counts["count"].to_numpy()
+    tables: dict[str, NDArray[Any]] = {"popularity": popularity}
+    if with_similar:
+        tables["similar"] = _similar(rows, plan.sizes.num_items)
+    path = Path(plan.folder) / "tables.safetensors"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tables, path)
+    except OSError as error:
+        raise ModelError(
+            f"the counts cannot be written: {error.strerror}", where=str(path), fix="Make room there, or set warehouse.path."
+        ) from error
+    return str(path)
+
+
+def _similar(rows: DataFrame, num_items: int) -> NDArray[np.int32]:
+    """(num_items, NUM_SIMILAR): the items that are in the same histories as each most often, PAD where there are fewer."""
+    lists = companions(rows, num_items, keep=NUM_SIMILAR)
+    offset, neighbour = lists["offset"], lists["neighbour"]
+    item = np.repeat(np.arange(num_items), np.diff(offset))
+    similar = np.full((num_items, NUM_SIMILAR), PAD, dtype=np.int32)
+    similar[item, np.arange(len(neighbour)) - offset[item]] = neighbour
+    return similar
+
+
+def _fresh_items(rows: DataFrame) -> DataFrame:
+    """`item`: each known item once for each time that it happened, however windows overlap."""
+    fresh = F.expr("slice(item, size(item) - fresh + 1, fresh)")
+    return rows.select(F.explode(fresh).alias("item")).where(F.col("item") >= FIRST_INDEX)
+
+
+def _store(
+    warehouse: Warehouse,
+    plan: Plan,
+    fitted: Fitted,
+    again: Fitted | None,
+    mixed: Blended | None,
+    trials: Sequence[Trial],
+    versions: dict[str, int],
+) -> registry.StoredModel:
+    """The metrics, history and calibration are always those of the fit that was judged."""
+    settings: dict[str, Any] = {"model": plan.model.model_dump(mode="json"), "fit": plan.fit.model_dump(mode="json"), "ranks": fitted.size}
+    if trials:
+        settings["search"] = [trial.summary for trial in trials]
+    if again:
+        settings["refit"] = {"epochs": fitted.best_epoch, "history": list(again.history)}
+    if mixed:
+        settings["blend"] = {"network": dict(fitted.metrics), "ranker": list(mixed.fitted.history)}
     return registry.save(
         warehouse,
         name=plan.task,
         task=plan.task,
         head=plan.head,
         label=plan.label,
-        model=chosen.model.model_dump(mode="json"),
+        model=mixed.model if mixed else {"name": plan.model.name, **options_of(plan.model.name, plan.options)},
         sizes=plan.sizes,
-        weights=Path(fitted.weights),
+        weights=mixed.weights if mixed else Path((again or fitted).weights),
+        judged=Path((mixed.fitted if mixed else fitted).weights) if again else None,
         vocabulary=warehouse.read(VOCABULARY, versions[VOCABULARY.name]),
         calibration=fitted.calibration,
-        metrics=fitted.metrics,
+        metrics=(mixed.fitted if mixed else fitted).metrics,
         history=fitted.history,
         tables=versions,
         seed=plan.seed,
-        settings=chosen.model_dump(mode="json") | {"ranks": fitted.size},
+        settings=settings,
         base_rate=_base_rate(warehouse, TASKS[plan.task], versions[SEQUENCES.name]) if plan.head == "binary" else None,
     )
 
@@ -100,12 +230,17 @@ def _base_rate(warehouse: Warehouse, task: Task, version: int) -> float | None:
 
 
 def _summary(stored: registry.StoredModel, fitted: Fitted, seconds: float) -> str:
-    metrics = ", ".join(f"{name} {value:.4f}" for name, value in fitted.metrics.items() if name != "rows")
+    metrics = _shown(fitted.metrics)
+    blended = f"; its blend {_shown(stored.metrics)} on the {stored.metrics['rows']:,.0f} set apart" if "blend" in stored.settings else ""
     return (
-        f"{stored.name} version {stored.version}: {stored.model['name']}, {fitted.num_parameters:,} parameters, "
+        f"{stored.name} version {stored.version}: {stored.settings['model']['name']}, {fitted.num_parameters:,} parameters, "
         f"{fitted.size} {'rank' if fitted.size == 1 else 'ranks'}, best epoch {fitted.best_epoch} of {len(fitted.history)}, "
-        f"on validation rows {metrics}; {seconds:.0f} s"
+        f"on validation rows {metrics}{blended}; {seconds:.0f} s"
     )
+
+
+def _shown(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name != "rows")
 
 
 def _line(line: str) -> None:

@@ -11,11 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pandas.util import hash_array
 
-from foretaste.contract import EVENT_CODES, FIRST_INDEX, UNKNOWN, gap_bucket
-from foretaste.tables.windows import Events, Int32, Int64, local_hours
+from foretaste.contract import EVENT_CODES, FIRST_INDEX, PAD, UNKNOWN, gap_bucket
+from foretaste.tables.windows import OPENS, Events, Int32, Int64, local_hours
 
 COLUMNS = ("user_id", "event_time", "item_id", "event_type", "price", "category")  # of a session
+_TARGET = "target"
 BLOCK_EVENTS = 1 << 18  # a look-up builds a hash table of the vocabulary: once for so many events
 
 
@@ -109,10 +111,12 @@ def _part(sessions: pa.Table, codes: Codes) -> _Part:
         session, all_times = session[np.asarray(enters)], all_times[np.asarray(enters)]
 
     offset = np.append(np.searchsorted(session, first_session), len(session))
+    item = _index(flat["item_id"], codes.items)
     columns = {
-        "item": _index(flat["item_id"], codes.items),
+        "item": item,
+        _TARGET: _target(flat["item_id"], item),
         "event": _index(flat["event_type"], pa.array(list(EVENT_CODES), pa.string())) - np.int32(FIRST_INDEX - 1),
-        "opens_session": np.where(np.diff(session, prepend=-1) != 0, 2, 1).astype(np.int32),
+        "opens_session": np.where(np.diff(session, prepend=-1) != 0, OPENS, 1).astype(np.int32),
         "price": _bucket(flat["price"], codes.edges),
         "category": _index(flat["category"], codes.categories),
     }
@@ -124,6 +128,16 @@ def _index(values: pa.Array, known: pa.Array) -> Int32:
     place = pc.fill_null(pc.index_in(values, value_set=known, skip_nulls=True), UNKNOWN - FIRST_INDEX)
     index: Int32 = place.to_numpy(zero_copy_only=False).astype(np.int32) + np.int32(FIRST_INDEX)
     return index
+
+
+def _target(ids: pa.Array, index: Int32) -> Int32:
+    """(N,): the items as contract.Future names them. A hash tells those apart that are not in the vocabulary."""
+    given = np.asarray(pc.is_valid(ids))
+    target = np.where(given, index, PAD).astype(np.int32)
+    unknown = given & (index == UNKNOWN)
+    hashes = hash_array(ids.filter(pa.array(unknown)).to_numpy(zero_copy_only=False))
+    target[unknown] = -1 - (hashes >> np.uint64(33)).astype(np.int32)  # 31 bits
+    return target
 
 
 def _bucket(prices: pa.Array, edges: NDArray[np.float64]) -> Int32:
@@ -155,10 +169,13 @@ def _finished(part: _Part, codes: Codes) -> tuple[pa.Array, Events, Int64]:
     seconds = np.diff(part.time, prepend=0) / 1e6
     seconds[part.offset[:-1][np.diff(part.offset) > 0]] = np.nan  # nothing was before a user's first event
     hour, weekday = local_hours(part.time, codes.zone)
+    columns = dict(part.columns)
+    target = columns.pop(_TARGET)
     features = {
-        **part.columns,
+        **columns,
         "gap": gap_bucket(seconds),
         "hour": (hour + 1).astype(np.int32),
         "weekday": (weekday + 1).astype(np.int32),
     }
-    return part.users, Events(offset=part.offset, time=part.time, features=features), part.began
+    owner = np.arange(len(part.users))
+    return part.users, Events(offset=part.offset, owner=owner, time=part.time, features=features, target=target), part.began

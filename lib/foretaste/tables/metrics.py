@@ -21,17 +21,25 @@ METRICS = Table(
         ),
         Column(name="model_version", type="int", comment="the model's version; null for a baseline or a difference"),
         Column(name="split", type="string", comment="valid or test", required=True),
-        Column(name="segment", type="string", comment="all, or a group of users", required=True),
-        Column(name="metric", type="string", comment="such as recall@20 or roc_auc", required=True),
+        Column(name="segment", type="string", comment="all, or a group of rows, such as history 5-19 or new users", required=True),
+        Column(name="metric", type="string", comment="such as recall@20, roc_auc or p_value(recall@20)", required=True),
         Column(name="value", type="double", comment="the metric over all rows", required=True),
-        Column(name="low", type="double", comment="2.5th percentile over bootstrap resamples of users", required=True),
-        Column(name="high", type="double", comment="97.5th percentile over bootstrap resamples of users", required=True),
+        Column(
+            name="low",
+            type="double",
+            comment="2.5th percentile over bootstrap resamples of users; NaN of a metric without any",
+            required=True,
+        ),
+        Column(
+            name="high",
+            type="double",
+            comment="97.5th percentile over bootstrap resamples of users; NaN of a metric without any",
+            required=True,
+        ),
         Column(name="num_rows", type="bigint", comment="rows that it was measured on", required=True),
     ),
     key=("run_at", "task", "model", "split", "segment", "metric"),
 )
-
-ALL_USERS = "all"
 
 
 class Measurement(NamedTuple):
@@ -50,7 +58,7 @@ class Measurement(NamedTuple):
 
 
 def build(spark: SparkSession, run_at: datetime, measurements: Sequence[Measurement]) -> DataFrame:
-    """The rows of one evaluation run: some hundred, whatever the size of the data."""
+    """The rows of one evaluation run: some thousand, whatever the size of the data."""
     fields = [column for column in METRICS.columns if column.name != "run_at"]
     rows = spark.createDataFrame(list(measurements), ", ".join(f"`{column.name}` {column.type}" for column in fields))
     return METRICS.select(rows.withColumn("run_at", F.timestamp_micros(F.lit(microseconds(run_at)))))

@@ -17,10 +17,11 @@ from pyspark.sql import functions as F
 from foretaste.contract import CUTS, FEATURES, FIRST_INDEX, SCALARS, SPLITS, Label
 from foretaste.errors import SettingsError, TableError
 from foretaste.settings import SequenceSettings
-from foretaste.tables import windows
+from foretaste.tables import cuts, windows
+from foretaste.tables.cuts import Calendar
 from foretaste.tables.histories import COLUMNS, Codes, histories
 from foretaste.tables.table import Column, Table
-from foretaste.tables.windows import Calendar, Cuts, Int64
+from foretaste.tables.windows import Cuts, Int64
 from foretaste.tasks import TASKS
 
 _FEATURE_COMMENTS = {
@@ -36,14 +37,19 @@ _FEATURE_COMMENTS = {
 
 SEQUENCES = Table(
     name="sequences",
-    comment="One row per example: a user's last events before as_of, and what followed within the horizon",
+    comment="One row per example: a user's (or a session's) last events up to as_of, and what followed",
     columns=(
         Column(name="user_id", type="string", comment="whose history it is", required=True),
-        Column(name="split", type="string", comment="train, valid or test, by global time", required=True),
+        Column(name="split", type="string", comment="train, valid or test", required=True),
         Column(name="cut", type="string", comment="window, calendar or event: how as_of was chosen", required=True),
         Column(name="as_of", type="timestamp", comment="everything in the features was known then; labels lie after it", required=True),
         Column(name="length", type="int", comment="real events at the right end of the arrays", required=True),
-        Column(name="fresh", type="int", comment="rightmost events that no earlier row of this user, split and cut holds", required=True),
+        Column(
+            name="fresh",
+            type="int",
+            comment="rightmost events that no earlier row of this history, split and cut holds; with refit, nor one of training",
+            required=True,
+        ),
         Column(name="recency", type="int", comment="bucket of the time from the last event to as_of", required=True),
         *(
             Column(name=name, type="array<int>", comment=f"{_FEATURE_COMMENTS[name]}, oldest first, left-padded with 0", required=True)
@@ -66,11 +72,16 @@ _EPOCH = datetime(1970, 1, 1)
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """When splits end, UTC without zone: training before valid_from, validation before test_from, test with the last event, at `until`."""
+    """When splits end, UTC without zone: training before valid_from, validation before test_from, test with the last event, at `until`.
+
+    fitted_until: vocabulary, and whatever else is counted for a model, know the events before this moment
+    Under leave_one_out, which knows no times, all of them come after the last event.
+    """
 
     valid_from: datetime
     test_from: datetime
     until: datetime
+    fitted_until: datetime
 
     def of(self, split: str) -> tuple[str, ...]:
         """What the rows of a split depend on: where it starts, where it ends."""
@@ -79,7 +90,7 @@ class Bounds:
 
 
 def bounds(sessions: DataFrame, settings: SequenceSettings) -> Bounds:
-    """The splits of these sessions. A duration counts back from the end of the last event's day.
+    """The splits of these sessions. A duration counts back from `until`, or the end of the last event's day.
 
     SettingsError where training time is empty, the splits are out of order, or no row with its horizon fits into one.
     """
@@ -88,9 +99,15 @@ def bounds(sessions: DataFrame, settings: SequenceSettings) -> Bounds:
     if extent is None or extent[0] is None:
         raise SettingsError("there are no sessions to split", where="sequences", fix="Ingest events and sessionize first.")
     first, last = (_EPOCH + micros * _MICROSECOND for micros in extent)
-    end_of_day = datetime(last.year, last.month, last.day) + timedelta(days=1)
+    if settings.protocol == "leave_one_out":
+        after = last + _MICROSECOND
+        return Bounds(valid_from=after, test_from=after, until=after, fitted_until=after)
+    end = datetime(last.year, last.month, last.day) + timedelta(days=1)
+    if settings.until is not None:
+        end = _EPOCH + _microseconds(settings.until) * _MICROSECOND
+        last = min(last, end)
     valid_from, test_from = (
-        end_of_day - value if isinstance(value, timedelta) else _EPOCH + _microseconds(value) * _MICROSECOND
+        end - value if isinstance(value, timedelta) else _EPOCH + _microseconds(value) * _MICROSECOND
         for value in (settings.valid_from, settings.test_from)
     )
     if not first < valid_from < test_from < last:
@@ -100,10 +117,10 @@ def bounds(sessions: DataFrame, settings: SequenceSettings) -> Bounds:
             where="sequences",
             fix="Set sequences.valid_from and sequences.test_from to times between the first and the last event, in this order.",
         )
-    found = Bounds(valid_from=valid_from, test_from=test_from, until=last)
+    found = Bounds(valid_from=valid_from, test_from=test_from, until=last, fitted_until=test_from if settings.refit else valid_from)
     spans = {"train": (first, valid_from), "valid": (valid_from, test_from), "test": (test_from, last)}
     for split, (start, end) in spans.items():
-        if end - start < settings.horizon and (split == "train" or settings.judged_at == "calendar"):
+        if end - start < settings.horizon and settings.protocol == "global_time":
             raise SettingsError(
                 f"no row with its horizon of {settings.horizon} fits into {split} time, {start} to {end}",
                 where="sequences",
@@ -121,6 +138,8 @@ def build(
     An executor holds an Arrow batch of sessions as it comes and the events of one user as integers.
     """
     calendar = Calendar(
+        protocol=settings.protocol,
+        refit=settings.refit,
         length=settings.length,
         stride=settings.stride or max(1, settings.length // 2),
         horizon=settings.horizon // _MICROSECOND,
@@ -128,7 +147,6 @@ def build(
         valid_from=_microseconds(splits.valid_from),
         test_from=_microseconds(splits.test_from),
         last=_microseconds(splits.until),
-        judged_at_events=settings.judged_at == "event",
     )
     asked = tuple(SPLITS.index(split) for split in only)
     lay_out = _Examples(codes=_codes(vocabulary, settings), calendar=calendar, splits=asked)
@@ -138,20 +156,26 @@ def build(
 def latest(sessions: DataFrame, vocabulary: DataFrame, settings: SequenceSettings, as_of: datetime) -> DataFrame:
     """The features of every user with an event at or before `as_of`, at that one moment: what scoring reads.
 
+    Under session_next_item they are those of the user's last session, as the rows were that a model learnt from.
     A user whose events are all of types that do not enter sequences is there too, with length 0.
     """
     moment = _microseconds(as_of)
-    lay_out = _Latest(codes=_codes(vocabulary, settings), length=settings.length, as_of=moment)
+    by_session = settings.protocol == "session_next_item"
+    lay_out = _Latest(codes=_codes(vocabulary, settings), length=settings.length, as_of=moment, by_session=by_session)
     names = {"user_id", *SCALARS, *FEATURES}
     ddl = ", ".join(f"`{column.name}` {column.type}" for column in SEQUENCES.columns if column.name in names)
     return _by_user(sessions.where(F.unix_micros("started_at") <= moment)).mapInArrow(lay_out, ddl)
 
 
 def shuffled(rows: DataFrame, settings: SequenceSettings, num_files: int) -> DataFrame:
-    """The rows in an order without meaning, the same each time, in `num_files` files a split and cut: the feed shuffles row groups only."""
+    """The rows in an order without meaning, the same each time, in `num_files` files a split and cut: the feed shuffles row groups only.
+
+    All rows of a user lie in one file of a split and cut, so that files can be set apart without a user on both sides.
+    """
     num_files = max(num_files, _LEAST_FILES)
     place = F.xxhash64(F.lit(settings.seed), "user_id", "split", "cut", "as_of")
-    return rows.withColumn("_place", place).repartition(num_files, "_place").sortWithinPartitions("split", "cut", "_place").drop("_place")
+    by_user = rows.withColumn("_place", place).repartition(num_files, F.xxhash64(F.lit(settings.seed), "user_id"))
+    return by_user.sortWithinPartitions("split", "cut", "_place").drop("_place")
 
 
 def _by_user(sessions: DataFrame) -> DataFrame:
@@ -220,9 +244,10 @@ class _Examples:
     splits: tuple[int, ...]
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for users, events, _ in histories(batches, self.codes):
-            for cuts in windows.all_cuts(events, self.calendar, self.splits):
-                for block, columns in windows.lay_out(events, cuts, self.calendar.length, LABELS):
+        for users, whole, _ in histories(batches, self.codes):
+            events = windows.by_session(whole) if self.calendar.protocol == "session_next_item" else whole
+            for found in cuts.all_cuts(events, self.calendar, self.splits):
+                for block, columns in windows.lay_out(events, found, self.calendar.length, LABELS):
                     yield _arrow(users, block, columns, cut=True)
 
 
@@ -233,23 +258,23 @@ class _Latest:
     codes: Codes
     length: int
     as_of: int
+    by_session: bool
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for users, events, began in histories(batches, self.codes):
+        for users, whole, began in histories(batches, self.codes):
             user = np.flatnonzero(began <= self.as_of)
-            as_of = np.full(len(user), self.as_of)
-            end = windows.count_until(events, user, as_of)
-            cuts = Cuts(split=0, cut=0, user=user, as_of=as_of, end=end, earlier=events.offset[user], stop=end)
-            for block, columns in windows.lay_out(events, cuts, self.length, ()):
+            found = cuts.latest_cuts(whole, user, self.as_of, last_session=self.by_session)
+            events = windows.by_session(whole) if self.by_session else whole
+            for block, columns in windows.lay_out(events, found, self.length, ()):
                 yield _arrow(users, block, columns, cut=False)
 
 
-def _arrow(users: pa.Array, cuts: Cuts, columns: Mapping[str, NDArray[Any]], *, cut: bool) -> pa.RecordBatch:
-    arrays = {"user_id": users.take(pa.array(cuts.user))}
+def _arrow(users: pa.Array, rows: Cuts, columns: Mapping[str, NDArray[Any]], *, cut: bool) -> pa.RecordBatch:
+    arrays = {"user_id": users.take(pa.array(rows.user))}
     if cut:
-        arrays["split"] = pa.repeat(SPLITS[cuts.split], len(cuts))
-        arrays["cut"] = pa.repeat(CUTS[cuts.cut], len(cuts))
-        arrays["as_of"] = pa.array(cuts.as_of).cast(pa.timestamp("us", tz="UTC"))
+        arrays["split"] = pa.repeat(SPLITS[rows.split], len(rows))
+        arrays["cut"] = pa.repeat(CUTS[rows.cut], len(rows))
+        arrays["as_of"] = pa.array(rows.as_of).cast(pa.timestamp("us", tz="UTC"))
     arrays |= {name: _list_array(column) for name, column in columns.items()}
     names = [name for name in SEQUENCES.names if name in arrays]
     return pa.RecordBatch.from_arrays([arrays[name] for name in names], names=names)

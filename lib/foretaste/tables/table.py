@@ -61,27 +61,42 @@ class Table:
 
 
 class Warehouse:
-    """The tables of one deployment: `<path>/<table>` or `catalog.schema.table`."""
+    """The tables of one deployment: `<path>/<table>` or `catalog.schema.table`.
 
-    def __init__(self, spark: SparkSession, settings: WarehouseSettings) -> None:
+    shared: tables that lie in another warehouse; this one reads them there, and never writes them
+    """
+
+    def __init__(self, spark: SparkSession, settings: WarehouseSettings, shared: Mapping[str, "Warehouse"] | None = None) -> None:
         self.spark = spark
         self.settings = settings
+        self.shared = shared or {}
         self.path = settings.path if "://" in settings.path else os.path.abspath(settings.path)
         if "://" not in self.path:
             _check_folder(Path(self.path))
         if settings.catalog:
             self._run(f"CREATE SCHEMA IF NOT EXISTS `{settings.catalog}`.`{settings.schema_name}`")
 
+    def annex(self, name: str, *shared: Table) -> "Warehouse":
+        """A warehouse of its own under this one, which reads the `shared` tables here: `<path>/<name>`, `catalog.schema_<name>`."""
+        schema = f"{self.settings.schema_name}_{name.replace('/', '_')}" if self.settings.catalog else None
+        settings = WarehouseSettings(path=f"{self.path}/{name}", catalog=self.settings.catalog, schema=schema)
+        return Warehouse(self.spark, settings, {table.name: self for table in shared})
+
     def identifier(self, table: Table) -> str:
         """How SQL names the table."""
+        if table.name in self.shared:
+            return self.shared[table.name].identifier(table)
         if self.settings.catalog:
             return f"`{self.settings.catalog}`.`{self.settings.schema_name}`.`{table.name}`"
-        return f"delta.`{self.path}/{table.name}`"
+        return f"delta.`{self._folder(table)}`"
+
+    def _folder(self, table: Table) -> str:
+        return f"{self.shared.get(table.name, self).path}/{table.name}"
 
     def exists(self, table: Table) -> bool:
         if self.settings.catalog:
             return self.spark.catalog.tableExists(self.identifier(table))
-        return DeltaTable.isDeltaTable(self.spark, f"{self.path}/{table.name}")
+        return DeltaTable.isDeltaTable(self.spark, self._folder(table))
 
     def create(self, table: Table) -> None:
         """Creates the table with its comments, NOT NULLs, CHECKs and layout, if it is not there."""
@@ -129,9 +144,7 @@ class Warehouse:
             return self.read(table).select(*key).limit(0)
         # The table's own reader takes a name or a path, depending on where the table lies.
         reader = self.spark.read.option("readChangeFeed", "true").option("startingVersion", since + 1)
-        changes = (
-            reader.table(self.identifier(table)) if self.settings.catalog else reader.format("delta").load(f"{self.path}/{table.name}")
-        )
+        changes = reader.table(self.identifier(table)) if self.settings.catalog else reader.format("delta").load(self._folder(table))
         return changes.select(*key).distinct()
 
     def append(self, table: Table, rows: DataFrame, built_from: Mapping[str, object] | None = None) -> None:
@@ -223,6 +236,7 @@ class Warehouse:
 
     def _merge(self, table: Table, merge: DeltaMergeBuilder) -> int:
         """Runs the merge. Returns how many rows it wrote, as the table's history has it: one that changes nothing makes no commit."""
+        self._refuse_shared(table)
         before = self.version(table)
         merge.execute()
         merges = self.delta(table).history().where((F.col("version") > before) & (F.col("operation") == "MERGE"))
@@ -230,12 +244,19 @@ class Warehouse:
         return 0 if done is None else sum(int(done[0].get(name, 0)) for name in ("numTargetRowsInserted", "numTargetRowsUpdated"))
 
     def _save(self, table: Table, rows: DataFrame, mode: str, options: Mapping[str, str], built_from: Mapping[str, object] | None) -> None:
+        self._refuse_shared(table)
         writer = rows.write.format("delta").mode(mode).options(**options)
         with self.noted(built_from):
             if self.settings.catalog:
                 writer.saveAsTable(self.identifier(table))
             else:
-                writer.save(f"{self.path}/{table.name}")
+                writer.save(self._folder(table))
+
+    def _refuse_shared(self, table: Table) -> None:
+        if table.name in self.shared:
+            raise TableError(
+                f"the table {table.name} is another warehouse's, to be read only", where=self.path, fix="Write it in its own warehouse."
+            )
 
     def _run(self, statement: str) -> None:
         try:

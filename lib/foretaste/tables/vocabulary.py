@@ -1,4 +1,4 @@
-"""vocabulary: the integers that stand for items, categories and prices, fitted on training time only."""
+"""vocabulary: the integers that stand for items, categories and prices, fitted on what a model may learn from."""
 
 from datetime import datetime, timedelta
 
@@ -17,7 +17,7 @@ VOCABULARY = Table(
         Column(name="field", type="string", comment="item, category or price", required=True),
         Column(name="value", type="string", comment="the item id or category; for a price, its bucket's upper edge", required=True),
         Column(name="index", type="int", comment="from 2 (0 is padding, 1 unknown): items and categories by falling count", required=True),
-        Column(name="count", type="bigint", comment="events with it in training time", required=True),
+        Column(name="count", type="bigint", comment="events with it in the time that models learn from", required=True),
         Column(name="upper", type="double", comment="upper edge of a price bucket; null for other fields and for the last bucket"),
     ),
     key=("field", "value"),
@@ -27,24 +27,27 @@ VOCABULARY = Table(
 _STEPS = 1024  # in which prices are told apart within a doubling: 0.07 %
 
 
-def build(sessions: DataFrame, settings: SequenceSettings, valid_from: datetime) -> DataFrame:
-    """Items, categories and price buckets of the events before `valid_from`, of the types that enter sequences.
+def build(sessions: DataFrame, settings: SequenceSettings, until: datetime) -> DataFrame:
+    """Items, categories and price buckets of the events before `until`, of the types that enter sequences.
+
+    Under session_next_item, of the sessions that ended before: one under way at that time belongs to a later split.
 
     Items that occur `min_item_count` times, at most `max_items` of them, by falling count, then by id; categories alike, all of them.
     Prices: buckets of about equal counts.
     """
-    items = _ranked(_values(sessions, "item_id", settings, valid_from), "item", settings.min_item_count, settings.max_items)
-    categories = _ranked(_values(sessions, "category", settings, valid_from), "category", 1, None)
-    prices = _price_buckets(_values(sessions, "price", settings, valid_from), settings.num_price_buckets)
+    items = _ranked(_values(sessions, "item_id", settings, until), "item", settings.min_item_count, settings.max_items)
+    categories = _ranked(_values(sessions, "category", settings, until), "category", 1, None)
+    prices = _price_buckets(_values(sessions, "price", settings, until), settings.num_price_buckets)
     return VOCABULARY.select(items.unionByName(categories).unionByName(prices))
 
 
-def _values(sessions: DataFrame, column: str, settings: SequenceSettings, valid_from: datetime) -> DataFrame:
+def _values(sessions: DataFrame, column: str, settings: SequenceSettings, until: datetime) -> DataFrame:
     """One row per value of `column` in an event that counts."""
-    until = F.timestamp_micros(F.lit((valid_from - datetime(1970, 1, 1)) // timedelta(microseconds=1)))
+    end = F.timestamp_micros(F.lit((until - datetime(1970, 1, 1)) // timedelta(microseconds=1)))
+    reached = F.col("ended_at" if settings.protocol == "session_next_item" else "started_at") < end
     happened = F.arrays_zip("event_time", "event_type", F.col(column).alias("value"))
-    event = sessions.where(F.col("started_at") < until).select(F.explode(happened).alias("event")).select("event.*")
-    counts = (F.col("event_time") < until) & F.col("value").isNotNull()
+    event = sessions.where(reached).select(F.explode(happened).alias("event")).select("event.*")
+    counts = (F.col("event_time") < end) & F.col("value").isNotNull()
     if not set(EVENT_TYPES) <= set(settings.event_types):
         counts &= F.col("event_type").isin(*settings.event_types)
     return event.where(counts).select("value")

@@ -3,28 +3,31 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from foretaste.contract import FIRST_INDEX, PAD, Future, Label
+from foretaste.contract import PAD, UNKNOWN, Future, Label
 from foretaste.tasks.task import Task
 
 NUM_NEXT_ITEMS = 64
 
 
 def next_items(future: Future) -> NDArray[np.int32]:
-    """(N, NUM_NEXT_ITEMS): the distinct known items of the horizon by first appearance, right-padded with PAD."""
+    """(N, NUM_NEXT_ITEMS): the distinct items of the horizon by first appearance, right-padded with PAD.
+
+    One that the vocabulary lacks stays, as UNKNOWN: no model can rank it, and an evaluation that forgot it would flatter them all.
+    """
     counts = future.stop - future.start
     row = np.repeat(np.arange(len(counts)), counts)
     position = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     item = future.item[np.repeat(future.start, counts) + position]
 
-    known = item >= FIRST_INDEX
-    row, item = row[known], item[known]
-    first = np.sort(np.unique(row * (1 << 31) + item, return_index=True)[1])  # first appearance of each (row, item), in order
+    given = item != PAD
+    row, item = row[given], item[given]
+    first = np.sort(np.unique(row * (1 << 32) + item, return_index=True)[1])  # first appearance of each (row, item), in order
     row, item = row[first], item[first]
 
     rank = np.arange(len(row)) - np.searchsorted(row, row)  # 0 for each row's first distinct item
     kept = rank < NUM_NEXT_ITEMS
     labels = np.full((len(counts), NUM_NEXT_ITEMS), PAD, dtype=np.int32)
-    labels[row[kept], rank[kept]] = item[kept]
+    labels[row[kept], rank[kept]] = np.where(item < 0, UNKNOWN, item)[kept]
     return labels
 
 
@@ -34,7 +37,7 @@ INTEREST = Task(
     head="items",
     label=Label(
         name="next_items",
-        comment=f"distinct items of the horizon, by first appearance, at most {NUM_NEXT_ITEMS}, right-padded with 0",
+        comment=f"distinct items of the horizon, by first appearance (1 if unknown), at most {NUM_NEXT_ITEMS}, right-padded with 0",
         width=NUM_NEXT_ITEMS,
         compute=next_items,
     ),

@@ -14,7 +14,7 @@ class Task:
     label:     the column of `sequences` that it learns from and is judged by
     train_cut: which training rows it reads. "window": consecutive windows, each event a target once, for next-item models.
                "calendar": every user at fixed moments, as at scoring time; anything else would bias a probability.
-               Validation and test rows are cut as `sequences.judged_at` says, for every task alike.
+               Only `sequences.protocol` global_time has those; it says how validation and test rows are cut, too.
     metrics:   "ranking" or "binary", the family in `evaluation` that judges it
     """
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from foretaste.errors import TrainingError
-from foretaste.models import Model
+from foretaste.training.average import PREFIX, Average
 
 KEPT = 2  # the newest ones, beside the best
 _PARAMETERS = "model."
@@ -125,22 +125,24 @@ def write(path: Path, data: bytes) -> None:
     temporary.replace(path)
 
 
-def pack(model: Model, optimizers: Mapping[str, Optimizer]) -> bytes:
-    """All tensors that training changes: weights, and what the optimizers keep for each parameter."""
+def pack(model: nn.Module, optimizers: Mapping[str, Optimizer], average: Average | None = None) -> bytes:
+    """All tensors that training changes: weights, their average, and what the optimizers keep for each parameter."""
     tensors = {f"{_PARAMETERS}{name}": value for name, value in model.state_dict().items()}
     for name, optimizer in optimizers.items():
         for index, kept in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{name}.{index}.{key}": torch.as_tensor(value) for key, value in kept.items()}
+    if average is not None:
+        tensors |= {f"{PREFIX}{name}": value for name, value in average.weights.items()}
     return safetensors.torch.save(_own(tensors))
 
 
-def pack_weights(model: Model) -> bytes:
+def pack_weights(model: nn.Module) -> bytes:
     """The weights alone, as a stored model has them."""
     return safetensors.torch.save(_own(model.state_dict()))
 
 
-def unpack(data: bytes, model: Model, optimizers: Mapping[str, Optimizer]) -> None:
-    """Sets the model and the optimizers to what `pack` saw."""
+def unpack(data: bytes, model: nn.Module, optimizers: Mapping[str, Optimizer], average: Average | None = None) -> None:
+    """Sets the model, the optimizers and the average to what `pack` saw."""
     tensors = safetensors.torch.load(data)
     model.load_state_dict({name.removeprefix(_PARAMETERS): value for name, value in tensors.items() if name.startswith(_PARAMETERS)})
     for name, optimizer in optimizers.items():
@@ -151,6 +153,9 @@ def unpack(data: bytes, model: Model, optimizers: Mapping[str, Optimizer]) -> No
                 index, _, entry = rest.partition(".")
                 kept.setdefault(int(index), {})[entry] = value
         optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})
+    if average is not None:
+        for name, weights in average.weights.items():
+            weights.copy_(tensors[f"{PREFIX}{name}"])
 
 
 def _own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

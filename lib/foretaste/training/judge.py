@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from foretaste.contract import FIRST_INDEX, Batch
-from foretaste.models import Model
+from foretaste.contract import FIRST_INDEX, PAD, Batch
+from foretaste.models import Blend, Model
 
 ITEMS_AT_ONCE = 8192  # columns of the (B, items) scores that are held at a time
 CUTOFF = 20
@@ -29,36 +29,43 @@ class Judge(Protocol):
 
     sums: Tensor
 
-    def add(self, model: Model, batch: Batch[Tensor]) -> None: ...
+    def add(self, model: Model | Blend, batch: Batch[Tensor]) -> None: ...
 
     def verdict(self) -> Verdict | None:
         """None where there was no row to judge by."""
         ...
 
 
-def judge_for(head: str, label: str) -> Judge:
-    return ItemsJudge(label) if head == "items" else BinaryJudge(label)
+def judge_for(head: str, label: str, *, leave_out_seen: bool = False) -> Judge:
+    return ItemsJudge(label, leave_out_seen=leave_out_seen) if head == "items" else BinaryJudge(label)
 
 
 class ItemsJudge:
     """The rank of the first item of the horizon among ALL items, ties against the model. It stops on the mean reciprocal rank.
 
-    Rows whose horizon holds no known item are left out.
+    Rows whose horizon is empty are left out. An item that the vocabulary does not hold cannot be ranked: it is a miss.
+    leave_out_seen: items of the row's history are no candidates, the target apart
     """
 
-    def __init__(self, label: str) -> None:
-        self.label = label
+    def __init__(self, label: str, *, leave_out_seen: bool = False) -> None:
+        self.label, self.leave_out_seen = label, leave_out_seen
         self.sums = torch.zeros(4, dtype=torch.float64)  # rows, reciprocal ranks, discounted gains and hits within CUTOFF
 
-    def add(self, model: Model, batch: Batch[Tensor]) -> None:
+    def add(self, model: Model | Blend, batch: Batch[Tensor]) -> None:
         target = batch.labels[self.label][:, 0].long()
-        judged = (target >= FIRST_INDEX).nonzero().squeeze(1)
-        if len(judged) == 0:
+        rows = float((target != PAD).sum())
+        self.sums[0] += rows
+        known = (target >= FIRST_INDEX).nonzero().squeeze(1)
+        if len(known) == 0:
             return
-        ranks = ranks_of(model.represent(batch)[judged], *model.item_weights(), target[judged]).double().cpu()
+        seen = batch.item[known] if self.leave_out_seen else None
+        if isinstance(model, Blend):
+            ranks = ranks_among(model.score(batch)[known], target[known], seen).double().cpu()
+        else:
+            ranks = ranks_of(model.represent(batch)[known], *model.item_weights(), target[known], seen).double().cpu()
         within = ranks <= CUTOFF
         gains = torch.where(within, 1 / torch.log2(ranks + 1), torch.zeros_like(ranks))
-        self.sums += torch.stack([torch.tensor(float(len(ranks))).double(), (1 / ranks).sum(), gains.sum(), within.double().sum()])
+        self.sums[1:] += torch.stack([(1 / ranks).sum(), gains.sum(), within.double().sum()])
 
     def verdict(self) -> Verdict | None:
         rows, reciprocal, gain, hits = self.sums.tolist()
@@ -68,10 +75,10 @@ class ItemsJudge:
         return Verdict(metrics=metrics, value=metrics["mrr"])
 
 
-def ranks_of(states: Tensor, weights: Tensor, bias: Tensor, target: Tensor) -> Tensor:
+def ranks_of(states: Tensor, weights: Tensor, bias: Tensor, target: Tensor, seen: Tensor | None = None) -> Tensor:
     """1 + how many other items do not score less than the target: ties count against it, and so does a NaN.
 
-    states (B, D), weights (I, D), bias (I,), target (B,) → (B,), in blocks of items.
+    states (B, D), weights (I, D), bias (I,), target (B,), seen (B, T) items that do not count → (B,), in blocks of items.
     """
     own = (states * weights[target]).sum(1) + bias[target]
     above = torch.zeros_like(target)
@@ -80,8 +87,20 @@ def ranks_of(states: Tensor, weights: Tensor, bias: Tensor, target: Tensor) -> T
         scores = torch.addmm(bias[block], states, weights[block].T)  # (B, ITEMS_AT_ONCE)
         inside = ((target >= start) & (target < start + scores.shape[1])).nonzero().squeeze(1)
         scores[inside, target[inside] - start] = -torch.inf  # rounding must not set an item above itself
+        if seen is not None:
+            row, column = ((seen >= start) & (seen < start + scores.shape[1])).nonzero(as_tuple=True)
+            scores[row, seen[row, column].long() - start] = -torch.inf
         above += scores.shape[1] - (scores < own[:, None]).sum(1)
     return 1 + above
+
+
+def ranks_among(scores: Tensor, target: Tensor, seen: Tensor | None = None) -> Tensor:
+    """The same from the (B, I) scores of all items."""
+    own = scores.gather(1, target[:, None])  # (B, 1)
+    above = ~(scores < own)
+    if seen is not None:
+        above = above.scatter(1, seen.long(), False)
+    return 1 + above.scatter(1, target[:, None], False).sum(1)
 
 
 LOWEST, HIGHEST, BIN_WIDTH = -20.0, 20.0, 0.01
@@ -95,7 +114,7 @@ class BinaryJudge:
         self.label = label
         self.sums = torch.zeros(4, NUM_BINS, dtype=torch.float64)  # a bin's zeros, its ones, the sum of its logits, of its losses
 
-    def add(self, model: Model, batch: Batch[Tensor]) -> None:
+    def add(self, model: Model | Blend, batch: Batch[Tensor]) -> None:
         logits = model.score(batch).double().cpu()  # (B,)
         labels = batch.labels[self.label].double().cpu()
         bins = ((logits.nan_to_num().clamp(LOWEST, HIGHEST) - LOWEST) / BIN_WIDTH).long().clamp(max=NUM_BINS - 1)

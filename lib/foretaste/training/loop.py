@@ -10,21 +10,25 @@ import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
 from foretaste.contract import Batch
-from foretaste.errors import TrainingError
+from foretaste.errors import DivergedError, TrainingError
 from foretaste.feed.reader import batches
 from foretaste.feed.snapshot import Pin
-from foretaste.models import Loss, Model, build
-from foretaste.training import checkpoints
+from foretaste.models import Blend, Loss, Model, Objective, build, restored
+from foretaste.training import checkpoints, footprint
+from foretaste.training.augment import augmented
+from foretaste.training.average import Average
 from foretaste.training.checkpoints import Checkpoint, Checkpoints, State
+from foretaste.training.descent import Descent
 from foretaste.training.judge import Verdict, judge_for
 from foretaste.training.plan import Fitted, Plan
 from foretaste.training.ranks import Ranks
@@ -49,31 +53,45 @@ class _Fit:
     def __init__(self, plan: Plan, ranks: Ranks, report: Report, feed: Feed) -> None:
         self.plan, self.ranks, self.report, self.feed = plan, ranks, report, feed
         self.device = _device(ranks)
+        tables = safetensors.torch.load_file(plan.tables) if plan.tables else {}
+        self.similar = _similar(plan, tables)
         torch.manual_seed(plan.seed)
-        self.model: Model = build(plan.model.name, head=plan.head, label=plan.label, sizes=plan.sizes, **plan.options).to(self.device)
+        self.model = _model(plan)
+        if "popularity" in tables and isinstance(self.model, Model):
+            self.model.follow(tables["popularity"])
+        self.model.to(self.device)
         self.optimizers = self.model.optimizers(learning_rate=plan.fit.learning_rate, weight_decay=plan.fit.weight_decay)
+        self.steps_per_epoch = min(plan.train.num_rows // plan.fit.batch_size, plan.fit.max_steps or sys.maxsize)
+        self.descent = Descent(plan.fit, self.optimizers, ranks, self.steps_per_epoch)
+        self.average = Average(self.model, plan.fit.average) if plan.fit.average else None
+        self.bf16 = plan.fit.precision == "bf16" or (plan.fit.precision == "auto" and self.device.type == "cuda")
         self.checkpoints = Checkpoints(plan.folder, plan.digest)
-        self.num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        self.num_parameters = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
 
     def run(self) -> Fitted:
         plan = self.plan
         state, notes = self._restored()
         self.report(
-            f"{plan.task}: {plan.model.name} with {self.num_parameters:,} parameters, {plan.train.num_rows:,} rows to learn from, "
-            f"{plan.valid.num_rows:,} to judge by, {self.ranks.size} {'rank' if self.ranks.size == 1 else 'ranks'} on {self.device.type}"
+            f"{plan.task}: {'ranker' if plan.blend else plan.model.name} with {self.num_parameters:,} parameters, "
+            f"{plan.train.num_rows:,} rows to learn from, "
+            f"{f'{plan.valid.num_rows:,}' if plan.valid else 'none'} to judge by, "
+            f"{self.ranks.size} {'rank' if self.ranks.size == 1 else 'ranks'} on {self.device.type}"
             + (f", goes on after epoch {state.epoch}" if state.epoch else "")
         )
+        if state.epoch < plan.end and isinstance(self.model, Model):
+            self.report(f"{plan.task}: {self._memory(self.model)}")
         for note in notes:
             self.report(f"{plan.task}: {note}")
-        while state.epoch < plan.fit.epochs and (state.epoch == 0 or state.epoch - state.best_epoch < plan.fit.patience):
+        while state.epoch < plan.end and (state.epoch == 0 or state.epoch - state.best_epoch < plan.fit.patience):
             state = self._epoch(state)
             if self.ranks.rank == 0:
-                self.checkpoints.save(Checkpoint(state=state, tensors=checkpoints.pack(self.model, self.optimizers)))
-        if state.epoch < plan.fit.epochs:
+                self.checkpoints.save(Checkpoint(state=state, tensors=self._packed()))
+        if state.epoch < plan.end:
             self.report(f"{plan.task}: stopped after epoch {state.epoch}, the best was epoch {state.best_epoch}")
         return Fitted(
             weights=self._best_weights(state),
             best_epoch=state.best_epoch,
+            value=state.best_value,
             metrics=state.metrics,
             calibration=state.calibration,
             history=state.history,
@@ -88,21 +106,44 @@ class _Fit:
         notes: list[str] = []
         if self.ranks.rank == 0:
             found, notes = self.checkpoints.newest()
-        state, tensors = (found.state, found.tensors) if found else (State(), checkpoints.pack(self.model, self.optimizers))
+        state, tensors = (found.state, found.tensors) if found else (State(), self._packed())
         state = State.from_json(self.ranks.broadcast(state.to_json().encode()).decode())
-        checkpoints.unpack(self.ranks.broadcast(tensors), self.model, self.optimizers)
+        checkpoints.unpack(self.ranks.broadcast(tensors), self.model, self.optimizers, self.average)
         return state, notes
+
+    def _packed(self) -> bytes:
+        return checkpoints.pack(self.model, self.optimizers, self.average)
+
+    def _memory(self, model: Model) -> str:
+        """What a rank will need, by estimate."""
+        rows = math.ceil(self.plan.fit.batch_size / self.ranks.size)
+        num_items = self.plan.sizes.num_items if self.plan.head == "items" else 0
+        draws = self.plan.fit.loss.objective["draws"]
+        parts = footprint.estimate(model, rows=rows, length=self.plan.sizes.length, num_items=num_items, draws=draws)
+        described = ", ".join(f"{name} {footprint.readable(size)}" for name, size in parts.items())
+        return f"about {footprint.readable(sum(parts.values()))} a rank ({described} at most), {'bf16' if self.bf16 else 'float32'}"
 
     def _epoch(self, state: State) -> State:
         number, started = state.epoch + 1, time.monotonic()
         torch.manual_seed(_seed(self.plan.seed, "dropout", number, self.ranks.rank))
         loss, targets, steps = self._train(number)
-        verdict = self._judge()
+        trained = time.monotonic() - started
+        pace = {"steps_per_s": steps / trained, "sequences_per_s": steps * self.plan.fit.batch_size / trained}
+        verdict = self._judge(self.plan.valid) if self.plan.valid else None
         seconds = time.monotonic() - started
-        entry = {"epoch": number, "loss": loss, "targets": targets, "steps": steps, "seconds": seconds, **verdict.metrics}
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in verdict.metrics.items() if name != "rows")
-        self.report(f"{self.plan.task}: epoch {number} of {self.plan.fit.epochs}, {steps} steps, loss {loss:.4f}, {shown}, {seconds:.0f} s")
+        metrics = verdict.metrics if verdict else {}
+        entry = {"epoch": number, "loss": loss, "targets": targets, "steps": steps, "seconds": seconds, **pace, **metrics}
+        shown = "".join(f", {name} {value:.4f}" for name, value in metrics.items() if name != "rows")
+        self.report(
+            f"{self.plan.task}: epoch {number} of {self.plan.end}, {steps} steps, loss {loss:.4f}{shown}, {seconds:.0f} s, "
+            f"{pace['steps_per_s']:.1f} steps/s, {pace['sequences_per_s']:,.0f} sequences/s"
+        )
+        if state.epoch == 0:
+            what, size = footprint.peak(self.device)
+            self.report(f"{self.plan.task}: {footprint.readable(size)} was the most {what} in epoch {number}")
         state = replace(state, epoch=number, history=(*state.history, entry))
+        if verdict is None:
+            return replace(state, best_epoch=number)
         if verdict.value > state.best_value:
             state = replace(state, best_epoch=number, best_value=verdict.value, metrics=verdict.metrics, calibration=verdict.calibration)
         return state
@@ -112,17 +153,21 @@ class _Fit:
         self.model.train()
         fit = self.plan.fit
         total, count, step, told = 0.0, 0.0, 0, time.monotonic()
-        steps = min(self.plan.train.num_rows // fit.batch_size, fit.max_steps or sys.maxsize)
         with closing(self._batches(self.plan.train, epoch=epoch, shuffle=True, drop_uneven=True)) as rows:
             for step, batch in enumerate(rows, start=1):
                 self.model.noise.manual_seed(_seed(self.plan.seed, "noise", epoch, step))
-                with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-                    for loss in self.model.step(batch):
+                changed = self._augmented(batch, epoch, step)
+                with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+                    for loss in self.model.step(changed):
                         summed, targets = self._descend(loss, epoch, step)
                         total, count = total + summed, count + targets
+                if self.average is not None:
+                    self.average.follow((epoch - 1) * self.steps_per_epoch + step)
                 if time.monotonic() - told > LINE_EVERY_S:
                     told = time.monotonic()
-                    self.report(f"{self.plan.task}: epoch {epoch}, step {step} of {steps}, loss {total / max(count, 1.0):.4f}")
+                    self.report(
+                        f"{self.plan.task}: epoch {epoch}, step {step} of {self.steps_per_epoch}, loss {total / max(count, 1.0):.4f}"
+                    )
                 if step == fit.max_steps:
                     break
         if count == 0:
@@ -131,36 +176,30 @@ class _Fit:
             )
         return total / count, count, step
 
+    def _augmented(self, batch: Batch[Tensor], epoch: int, step: int) -> Batch[Tensor]:
+        seed = _seed(self.plan.seed, "augment", epoch, step)
+        fit, ranks = self.plan.fit, self.ranks
+        return augmented(batch, fit.augment, self.similar, seed, batch_size=fit.batch_size, rank=ranks.rank, size=ranks.size)
+
     def _descend(self, loss: Loss, epoch: int, step: int) -> tuple[float, float]:
         """One optimizer's step on the mean over all ranks' targets → the summed loss and the count."""
-        optimizer = self.optimizers[loss.optimizer]
-        optimizer.zero_grad()
-        loss.total.backward()  # type: ignore[no-untyped-call]
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        for parameter in parameters:
-            if parameter.grad is None:  # every rank sums the same tensors
-                parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in parameters]
-        both = torch.stack([loss.total.detach().float(), loss.count.float()])
-        self.ranks.add_up([*gradients, both], f"step.{loss.optimizer}")
-        summed, count = both.tolist()
+        summed, count = self.descent.step(loss, epoch, step)
         if not math.isfinite(summed):
-            raise TrainingError(
+            raise DivergedError(
                 f"the loss is {summed} in epoch {epoch}, step {step}",
                 where=self.plan.task,
                 fix="Lower fit.learning_rate, or set fit.clip_norm to 1.",
             )
-        torch._foreach_div_(gradients, max(count, 1.0))
-        if self.plan.fit.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(parameters, self.plan.fit.clip_norm)
-        optimizer.step()
         return summed, count
 
     @torch.no_grad()
-    def _judge(self) -> Verdict:
+    def _judge(self, valid: Pin) -> Verdict:
         self.model.eval()
-        judge = judge_for(self.plan.head, self.plan.label)
-        with closing(self._batches(self.plan.valid, epoch=0, shuffle=False, drop_uneven=False)) as rows:
+        judge = judge_for(self.plan.head, self.plan.label, leave_out_seen=self.plan.leave_out_seen)
+        with (
+            self.average.in_place() if self.average is not None else nullcontext(),
+            closing(self._batches(valid, epoch=0, shuffle=False, drop_uneven=False)) as rows,
+        ):
             for batch in rows:
                 judge.add(self.model, batch)
         self.ranks.add_up([judge.sums], "judge")
@@ -172,7 +211,7 @@ class _Fit:
                 fix="Set sequences.valid_from earlier, so that validation time has more events.",
             )
         if not math.isfinite(verdict.value):
-            raise TrainingError(
+            raise DivergedError(
                 "the scores are not finite", where=self.plan.task, fix="Lower fit.learning_rate, or set fit.clip_norm to 1."
             )
         return verdict
@@ -183,7 +222,7 @@ class _Fit:
             rank=self.ranks.rank,
             size=self.ranks.size,
             batch_size=self.plan.fit.batch_size,
-            features=self.plan.model.features,
+            features=tuple(self.plan.blend["features"]) if self.plan.blend else self.plan.model.features,
             labels=(self.plan.label,),
             epoch=epoch,
             seed=self.plan.seed,
@@ -201,9 +240,34 @@ class _Fit:
             best = self.checkpoints.of_epoch(state.best_epoch)
             if best is None:
                 raise TrainingError("the best checkpoint is gone", where=self.plan.folder, fix="Run training again.")
-            checkpoints.unpack(best.tensors, self.model, {})
+            checkpoints.unpack(best.tensors, self.model, {}, self.average)
+            if self.average is not None:
+                self.average.settle()
             checkpoints.write(path, checkpoints.pack_weights(self.model))
         return str(path)
+
+
+def _model(plan: Plan) -> Model | Blend:
+    """What is to be fitted, as it starts."""
+    if plan.blend is None:
+        objective = Objective(**plan.fit.loss.objective)
+        return build(plan.model.name, head=plan.head, label=plan.label, sizes=plan.sizes, objective=objective, **plan.options)
+    model = restored(plan.blend, head=plan.head, label=plan.label, sizes=plan.sizes)
+    assert isinstance(model, Blend)
+    assert plan.start is not None
+    model.load_state_dict(safetensors.torch.load_file(plan.start))
+    return model
+
+
+def _similar(plan: Plan, tables: dict[str, Tensor]) -> Tensor | None:
+    """The table that items are substituted by, where they are."""
+    if plan.fit.augment.substitute == 0:
+        return None
+    if "similar" not in tables:
+        raise TrainingError(
+            "there is no table of items that come together", where="fit.augment.substitute", fix="Set it to 0, or train by jobs/train.py."
+        )
+    return tables["similar"]
 
 
 def _silent(line: str) -> None:

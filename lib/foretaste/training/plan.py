@@ -11,8 +11,6 @@ from foretaste.contract import Sizes
 from foretaste.feed.snapshot import Pin
 from foretaste.settings import FitSettings, ModelSettings
 
-_MAY_GROW = {"fit": {"epochs", "patience"}}  # a run with more epochs goes on where the shorter one stopped
-
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -21,9 +19,15 @@ class Plan:
     task:    the task's name, which is the model's too
     head:    items or binary
     label:   the column it learns from
-    train, valid: pinned rows
+    train, valid: pinned rows; without valid it fits all its epochs and judges nothing
     folder:  where checkpoints and weights go: all ranks and the driver see it
     threads: CPU threads a rank; None leaves it to torch
+    last_epoch: where it ends, if before fit.epochs; the schedule is still that of all of them
+    leave_out_seen: items of a row's history are no candidates when it is judged
+    tables:  a safetensors file, or None: `popularity` (num_items - FIRST_INDEX,), how often each item is a target, positive;
+             `similar` (num_items, k), the items that come with each item most often, PAD where there are fewer
+    next_only: the first item of a label is what is asked for, not all of them
+    blend, start: fit the ranker of a blend instead of `model`: what models.restored builds it from, and the file of all its tensors
     """
 
     task: str
@@ -33,36 +37,54 @@ class Plan:
     fit: FitSettings
     sizes: Sizes
     train: Pin
-    valid: Pin
+    valid: Pin | None
     seed: int
     folder: str
     threads: int | None = None
+    last_epoch: int | None = None
+    leave_out_seen: bool = False
+    tables: str | None = None
+    next_only: bool = True
+    blend: Mapping[str, Any] | None = None
+    start: str | None = None
+
+    @property
+    def end(self) -> int:
+        """The number of the last epoch, unless it stops early."""
+        return min(self.fit.epochs, self.last_epoch or self.fit.epochs)
 
     @property
     def options(self) -> dict[str, Any]:
-        """What `models.build` takes beside the model's name, the head, the label and the sizes."""
+        """What `models.build` takes beside the model's name, the head, the label, the sizes and the objective."""
         return self.model.model_dump(exclude={"name"})
 
     @property
     def digest(self) -> str:
-        """Names what is learnt: a checkpoint of another digest is of no use here."""
+        """Names what is learnt: a checkpoint of another digest is of no use here.
+
+        A run with more epochs goes on where the shorter one stopped, unless the schedule knows how many there are.
+        """
+        may_grow = {"patience", "epochs"} if self.fit.schedule == "constant" else {"patience"}
         what = {
             "task": [self.task, self.head, self.label, self.seed],
             "model": self.model.model_dump(mode="json"),
-            "fit": self.fit.model_dump(mode="json", exclude=_MAY_GROW["fit"]),
+            "fit": self.fit.model_dump(mode="json", exclude=may_grow),
             "sizes": dataclasses.asdict(self.sizes),
-            "rows": [self.train.to_json(), self.valid.to_json()],
+            "rows": [self.train.to_json(), self.valid.to_json() if self.valid else None, self.leave_out_seen],
+            "blend": [self.blend, self.next_only],
         }
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
-        fields = {name: getattr(self, name) for name in ("task", "head", "label", "seed", "folder", "threads")}
+        apart = ("model", "fit", "sizes", "train", "valid")
+        plain = [each.name for each in dataclasses.fields(self) if each.name not in apart]
+        fields = {name: getattr(self, name) for name in plain}
         nested = {
             "model": self.model.model_dump(mode="json"),
             "fit": self.fit.model_dump(mode="json"),
             "sizes": dataclasses.asdict(self.sizes),
             "train": self.train.to_json(),
-            "valid": self.valid.to_json(),
+            "valid": self.valid.to_json() if self.valid else None,
         }
         return json.dumps(fields | nested)
 
@@ -72,7 +94,8 @@ class Plan:
         fields["model"] = ModelSettings.model_validate(fields["model"])
         fields["fit"] = FitSettings.model_validate(fields["fit"])
         fields["sizes"] = Sizes(**fields["sizes"])
-        fields["train"], fields["valid"] = Pin.from_json(fields["train"]), Pin.from_json(fields["valid"])
+        fields["train"] = Pin.from_json(fields["train"])
+        fields["valid"] = Pin.from_json(fields["valid"]) if fields["valid"] else None
         return cls(**fields)
 
 
@@ -82,14 +105,17 @@ class Fitted:
 
     weights:     the file of the best epoch's weights
     best_epoch:  counted from 1
-    metrics:     of the best epoch, on the validation rows
+    value:       of the best epoch, what it was chosen by: the larger the better
+    metrics:     of the best epoch, on the validation rows; none where there were none
     calibration: slope and intercept of a binary head's logits; None for others
-    history:     one entry an epoch: epoch, loss (mean over targets), targets, steps, seconds, and the validation metrics
+    history:     one entry an epoch: epoch, loss (mean over targets), targets, steps, seconds (with judging), steps_per_s and
+                 sequences_per_s (without), and the validation metrics
     notes:       what else is worth a line, such as a broken checkpoint or a lost rank
     """
 
     weights: str
     best_epoch: int
+    value: float
     metrics: Mapping[str, float]
     calibration: Mapping[str, float] | None
     history: tuple[Mapping[str, float], ...]

@@ -1,0 +1,43 @@
+"""What each size of a network is, and what of a model's settings belongs to which network. Explicit settings win over presets."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from foretaste.errors import ModelError
+
+Presets = Mapping[str, Mapping[str, Any]]
+
+COMMON: Mapping[str, Any] = {"features": ("item",), "tied": True, "output_bias": True}
+
+# embedding_dropout None is the same as dropout.
+_KEPT: Mapping[str, Any] = {"embedding_dropout": None, "checkpoint_activations": False}
+_COMPUTED_AGAIN: Mapping[str, Any] = {"embedding_dropout": None, "checkpoint_activations": True}
+
+RECURRENT: Presets = {
+    "tiny": {"embedding": 32, "hidden": (32,), "dropout": 0.2, **_KEPT},
+    "base": {"embedding": 128, "hidden": (128,), "dropout": 0.3, **_KEPT},
+    "large": {"embedding": 256, "hidden": (512, 512), "dropout": 0.3, **_COMPUTED_AGAIN},
+}
+
+_RELATIVE = {"block": "attention", "position": "relative"}
+TRANSFORMER: Presets = {
+    "tiny": {"embedding": 32, "layers": 1, "heads": 1, "dropout": 0.2, **_RELATIVE, **_KEPT},
+    "base": {"embedding": 128, "layers": 2, "heads": 2, "dropout": 0.5, **_RELATIVE, **_KEPT},
+    "large": {"embedding": 512, "layers": 8, "heads": 8, "dropout": 0.2, **_RELATIVE, **_COMPUTED_AGAIN},
+}
+
+
+def resolved(name: str, presets: Presets, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of that network: its preset for `size` (base unless given), with the given ones that are not None on top.
+
+    Lists become tuples. ModelError for a size that it does not have and for an option that is not its own.
+    """
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items() if value is not None}
+    size = str(given.pop("size", "base"))
+    if size not in presets:
+        raise ModelError(f"{name} has no size {size!r}", where="model.size", fix=f"Use one of {', '.join(presets)}.")
+    own = {**COMMON, **presets[size]}
+    for key in given:
+        if key not in own:
+            raise ModelError(f"{name} has no setting {key}", where=f"model.{key}", fix=f"Leave it out; it has {', '.join(own)}.")
+    return {**own, **given}

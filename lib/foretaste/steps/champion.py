@@ -1,0 +1,96 @@
+"""A new version is a challenger: it takes the champion's place only where it does better on the same validation rows.
+
+Both are judged as they were before validation time taught them anything (registry: judged weights). Where the vocabulary was fitted anew
+since the champion learnt, its own numbers are put in for the rows', and an item that it never heard of is one that it cannot name.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import functions as F
+
+from foretaste import registry
+from foretaste.errors import ModelError
+from foretaste.evaluation.passes import Pass
+from foretaste.evaluation.segments import ALL
+from foretaste.feed.pin import pin
+from foretaste.feed.snapshot import divided
+from foretaste.registry import StoredModel
+from foretaste.scoring.scorer import rows_at_once
+from foretaste.scoring.stored import StoredScorer
+from foretaste.settings import Settings
+from foretaste.steps.blend import JUDGED_PART
+from foretaste.steps.judging import judge_of, judged_rows, run
+from foretaste.tables import Warehouse
+from foretaste.tables.sequences import SEQUENCES
+from foretaste.tables.vocabulary import VOCABULARY
+from foretaste.tasks import TASKS
+
+
+def crown(warehouse: Warehouse, settings: Settings, challenger: StoredModel) -> str:
+    """Makes the version the champion of its name where it beats the one that is, or where there is none; what came of it, in words."""
+    name, new = challenger.name, f"{challenger.name} version {challenger.version}"
+    reigning = registry.champion(warehouse.path, name, before=challenger.version)
+    if reigning is None:
+        registry.crown(warehouse.path, name, challenger.version)
+        return f"{new} is the champion: there was none"
+    old = f"version {reigning}"
+    try:
+        champion = registry.load(warehouse.path, name, reigning)
+        champion.network()
+    except ModelError as error:
+        registry.crown(warehouse.path, name, challenger.version)
+        return f"{new} is the champion: {old} was not compared, since it cannot be read ({error.what})"
+    found = _judged(warehouse, settings, challenger, champion)
+    if found is None:
+        registry.crown(warehouse.path, name, reigning)
+        return f"{new} was not compared with the champion, {old}, which stays: there is no validation row that neither of them learnt from"
+    headline, ours, theirs = found
+    figures = f"{headline} {ours:.4f} against {theirs:.4f} on the same validation rows"
+    if champion.tables[VOCABULARY.name] != challenger.tables[VOCABULARY.name]:
+        figures += ", with the champion's own vocabulary"
+    if ours > theirs:
+        registry.crown(warehouse.path, name, challenger.version)
+        return f"{new} is the champion now, and {old} was: {figures}"
+    registry.crown(warehouse.path, name, reigning)
+    return f"{new} does NOT beat the champion, {old}, which stays: {figures}"
+
+
+def _judged(warehouse: Warehouse, settings: Settings, challenger: StoredModel, champion: StoredModel) -> tuple[str, float, float] | None:
+    """The headline metric, of the challenger and of the champion."""
+    task, version = TASKS[challenger.task], challenger.tables[SEQUENCES.name]
+    rows = warehouse.read(SEQUENCES, version)
+    learnt_to_blend = [
+        model for model in (challenger, champion) if model.model["name"] == "blend" and model.tables[SEQUENCES.name] == version
+    ]
+    if learnt_to_blend:  # its ranker learnt from validation rows: all but those that were set apart
+        apart = divided(pin(warehouse, "valid", settings.sequences.judged_cut, version), JUDGED_PART)[1]
+        rows = rows.where(F.col("_metadata.file_path").isin([url for url, _ in apart.files]))
+    same = champion.tables[VOCABULARY.name] == challenger.tables[VOCABULARY.name]
+    scorers = {
+        "challenger": StoredScorer(root=warehouse.path, name=challenger.name, version=challenger.version, rows_of=challenger.version),
+        "champion": StoredScorer(
+            root=warehouse.path, name=champion.name, version=champion.version, rows_of=champion.version if same else challenger.version
+        ),
+    }
+    judge = judge_of(settings, task)
+    judging = Pass(
+        judge=judge,
+        label=task.label.name,
+        model="challenger",
+        load_model=scorers["challenger"].itself,
+        baselines={"champion": scorers["champion"]},
+        replicates=1,
+        seed=settings.evaluation.seed,
+        batch_size=min(settings.scoring.batch_size, rows_at_once(max(challenger.sizes.num_items, champion.sizes.num_items))),
+        num_items=challenger.sizes.num_items,
+    )
+    features = (*challenger.model["features"], *champion.model["features"])
+    found = run(judging, judged_rows(rows, settings, task, features, ("valid",)))
+    values = [_value(found.get(("valid", ALL, name)), judge.headline) for name in scorers]
+    return None if np.isnan(values).any() else (judge.headline, *values)  # type: ignore[return-value]
+
+
+def _value(metrics: Mapping[str, NDArray[np.float64]] | None, headline: str) -> float:
+    return np.nan if metrics is None else float(metrics[headline][0])

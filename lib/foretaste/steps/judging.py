@@ -1,0 +1,63 @@
+"""Judging scorers on rows of `sequences`, all in one pass: what evaluating, counting and crowning a champion share."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from foretaste.contract import SCALARS, SPLITS
+from foretaste.evaluation.baselines import RFM_FEATURES
+from foretaste.evaluation.classification import Binary
+from foretaste.evaluation.judge import Judge
+from foretaste.evaluation.passes import MERGED, PARTIAL_SUMS, USER_HASH, Pass
+from foretaste.evaluation.ranking import Ranking
+from foretaste.evaluation.segments import IS_RETURNING
+from foretaste.settings import Settings
+from foretaste.tasks import Task
+
+Resampled = dict[tuple[str, str, str], dict[str, NDArray[np.float64]]]
+"""(split, segment, scorer) → metric → (1 + replicates,) values."""
+
+
+def judged_splits(settings: Settings, model: str) -> tuple[str, ...]:
+    """Never rows that were learnt from: with `refit`, and by a blend's ranker, those of validation time are. model: the network's name"""
+    return ("test",) if settings.sequences.refit or model == "blend" else ("valid", "test")
+
+
+def judged_rows(rows: DataFrame, settings: Settings, task: Task, features: Iterable[str], splits: Sequence[str]) -> DataFrame:
+    """What a Pass reads: the rows of these splits, with these features and what baselines need."""
+    columns = dict.fromkeys(("item", *features, *(() if task.head == "items" else RFM_FEATURES)))
+    judged = rows.where(F.col("split").isin(*splits) & (F.col("cut") == settings.sequences.judged_cut))
+    wanted = ("split", F.xxhash64("user_id").alias(USER_HASH), *SCALARS, *columns, task.label.name)
+    if task.head != "items":
+        return judged.select(*wanted)
+    order = F.expr(f"array_position(array{SPLITS}, split)")
+    first = rows.groupBy("user_id").agg(F.min(order).alias("_first"))
+    return judged.join(first, on="user_id", how="left").select(*wanted, (F.col("_first") < order).alias(IS_RETURNING))
+
+
+def run(judging: Pass, rows: DataFrame) -> Resampled:
+    """What comes to the driver: metrics x resamples numbers for each split, group of users and scorer."""
+    num_partitions = rows.sparkSession.sparkContext.defaultParallelism
+    spread = rows.repartition(num_partitions, USER_HASH)  # one for each core: no more, since each ends in sums of its own
+    partial_sums = spread.mapInArrow(judging.partial_sums, PARTIAL_SUMS)
+    merged = partial_sums.repartition(num_partitions, "split", "segment", "scorer").mapInArrow(judging.merged, MERGED)
+    resampled: Resampled = {}
+    for row in merged.collect():
+        resampled.setdefault((row.split, row.segment, row.scorer), {})[row.metric] = np.array(row.resampled)
+    return resampled
+
+
+def judge_of(settings: Settings, task: Task, shares: NDArray[np.float64] | None = None) -> Judge:
+    """How models of the task are judged. shares: (num_items,) of the events to learn from, where popularity_bias is wanted"""
+    if task.metrics == "binary":
+        return Binary(label=task.label.name)
+    return Ranking(
+        label=task.label.name,
+        at=settings.evaluation.at,
+        next_only=settings.sequences.judged_cut == "event",  # a row an event: what follows it is one item
+        leave_out_seen=settings.evaluation.leave_out_seen,
+        shares=shares,
+    )
