@@ -395,7 +395,7 @@ class BlendSettings(Strict):
     experts: tuple[Baseline, ...] = Field(default=("markov", "rules", "item_knn", "vsknn", "own_items"), min_length=1)
     candidates: int = Field(default=100, ge=2)
     hidden: int = Field(default=32, ge=1)
-    fit: FitSettings = FitSettings(epochs=6, batch_size=128, learning_rate=0.01, weight_decay=1e-3, schedule="cosine")
+    fit: FitSettings = FitSettings(epochs=4, batch_size=128, learning_rate=0.01, weight_decay=1e-3, schedule="cosine")
 
 
 class TaskSettings(Strict):
