@@ -58,7 +58,7 @@ def save(warehouse: Warehouse, tmp_path: Path) -> Save:
             "history": ({"epoch": 1, "loss": 2.0, "mrr": 0.25},),
             "tables": {"sequences": 4, "vocabulary": 1},
             "seed": 1,
-            "settings": {"model": {"name": "gru"}, "fit": {"epochs": 1}},
+            "settings": {"model": {"name": "gru"}, "fit": {"epochs": 1}, "blend": {"network": {"ndcg@20": 0.4}}},
         }
         return registry.save(warehouse, **{**told, **changes})
 
@@ -156,6 +156,7 @@ def test_a_run_is_logged_to_mlflow(save: Save, warehouse: Warehouse, monkeypatch
         (status,) = database.execute("SELECT status FROM runs").fetchone()
     assert parameters["fit.epochs"] == "1"
     assert parameters["table.sequences"] == "4"
+    assert parameters["blend.network.ndcg_at_20"] == "0.4"
     assert {("loss", 2.0, 1), ("mrr", 0.25, 1), ("best.mrr", 0.25, 0), ("best.ndcg_at_20", 0.5, 0)} == metrics
     assert status == "FINISHED"
     (logged,) = Path(warehouse.path).glob("mlruns/*/artifacts/model.json")

@@ -305,14 +305,20 @@ _MOST_METRICS, _MOST_PARAMETERS = 1000, 100  # what MLflow takes in one call
 
 def _parameters(stored: StoredModel) -> dict[str, Any]:
     versions_of = {f"table.{table}": version for table, version in stored.tables.items()}
-    return {**_flat(stored.settings), **versions_of, "seed": stored.seed, "code_version": stored.code_version, "sha256": stored.sha256}
+    of_settings = {_name(key): value for key, value in _flat(stored.settings).items()}
+    return {**of_settings, **versions_of, "seed": stored.seed, "code_version": stored.code_version, "sha256": stored.sha256}
 
 
 def _curves(stored: StoredModel) -> list[tuple[str, float, int]]:
-    """(name, value, epoch): each epoch's, and the best. MLflow refuses @ in a name."""
+    """(name, value, epoch): each epoch's, and the best."""
     best = [(f"best.{name}", value, 0) for name, value in stored.metrics.items()]
     curves = [(name, value, int(entry["epoch"])) for entry in stored.history for name, value in entry.items() if name != "epoch"]
-    return [(name.replace("@", "_at_"), float(value), epoch) for name, value, epoch in (*best, *curves)]
+    return [(_name(name), float(value), epoch) for name, value, epoch in (*best, *curves)]
+
+
+def _name(key: str) -> str:
+    """MLflow refuses @ in a name."""
+    return key.replace("@", "_at_")
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

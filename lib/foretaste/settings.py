@@ -235,7 +235,7 @@ class ModelSettings(Strict):
     checkpoint_activations: less memory, and a third more time
     """
 
-    name: str = "gru"
+    name: str = "transformer"
     size: Literal["tiny", "base", "large"] = "base"
     embedding: int | None = Field(default=None, ge=1)
     hidden: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(default=None, min_length=1)
@@ -325,8 +325,8 @@ class FitSettings(Strict):
     average:      decay of a moving average of the weights, which is then what is judged and kept
     """
 
-    epochs: int = Field(default=10, ge=1)
-    batch_size: int = Field(default=256, ge=1)
+    epochs: int = Field(default=40, ge=1, description="at most: `patience` ends it before")
+    batch_size: int = Field(default=128, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_steps: int = Field(default=0, ge=0)
@@ -337,7 +337,7 @@ class FitSettings(Strict):
     clip_norm: float | None = Field(default=5.0, gt=0)
     average: float | None = Field(default=None, gt=0, lt=1)
     precision: Literal["auto", "float32", "bf16"] = "auto"
-    patience: int = Field(default=2, ge=1, description="epochs without a better validation metric before it stops")
+    patience: int = Field(default=4, ge=1, description="epochs without a better validation metric before it stops")
     max_steps: int | None = Field(default=None, ge=1, description="steps an epoch, at most")
 
 

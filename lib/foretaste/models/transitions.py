@@ -15,6 +15,7 @@ from foretaste.contract import Batch, Sizes
 from foretaste.models.counted import Counted, Options, entries, last_known
 
 TRAIL = 0.7  # what an event counts for, of the one after it, where all events of a row count
+TRAIL_EVENTS = 20  # from there on an event counts for less than a thousandth
 
 
 class Transitions(Counted):
@@ -31,8 +32,8 @@ class Transitions(Counted):
         return evidence
 
     def trail(self, batch: Batch[Tensor]) -> Tensor:
-        """(B, I): what follows any of the row's items, each item's neighbours sharing TRAIL ^ (events after it)."""
-        item = batch.item.long()  # (B, T), left-padded
+        """(B, I): what follows any of the row's last items, each item's neighbours sharing TRAIL ^ (events after it)."""
+        item = batch.item[:, -TRAIL_EVENTS:].long()  # (B, T), left-padded
         offset, weight = self._table("offset"), self._table("weight")
         of_item = torch.cat([weight.new_zeros(1), weight.double().cumsum(0)])
         total = (of_item[offset[1:]] - of_item[offset[:-1]]).float().clamp(min=torch.finfo(torch.float32).tiny)  # (I,)
