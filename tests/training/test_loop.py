@@ -8,8 +8,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from foretaste.errors import TrainingError
-from foretaste.models import build
+from foretaste.contract import Batch
+from foretaste.errors import DivergedError, TrainingError
+from foretaste.models import MODELS, build
+from foretaste.models.model import Health
 from foretaste.models.rnn import GRU
 from foretaste.training.judge import ItemsJudge
 from foretaste.training.loop import fit
@@ -261,3 +263,33 @@ def test_a_plan_survives_json_and_its_digest_names_what_is_learnt(tmp_path: Path
     cosine = [toys.plan(tmp_path, fit={"schedule": "cosine", "epochs": epochs}).digest for epochs in (3, 9)]
     assert cosine[0] != cosine[1]  # its rates know how many epochs there are
     assert replace(plan, last_epoch=2).digest == plan.digest
+
+
+class Watched(GRU):
+    """Counts the validation rows, and falls ill when it is told to."""
+
+    num_observed = 1
+    ailment: str | None = None
+
+    def observe(self, batch: Batch[torch.Tensor]) -> torch.Tensor:
+        return torch.tensor([float(len(batch.length))], dtype=torch.float64)
+
+    def health(self, observed: torch.Tensor) -> Health:
+        return Health(metrics={"watched": float(observed)}, ailment=self.ailment)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_what_a_model_says_of_itself_is_added_up_over_ranks_and_stands_beside_its_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setitem(MODELS, "watched", Watched)
+    result = toys.fitted_together(toys.plan(tmp_path, model={"name": "watched"}, fit={"epochs": 2}), size=size)
+    assert result.metrics["watched"] == result.metrics["rows"] == 31
+    assert [entry["watched"] for entry in result.history] == [31, 31]
+
+
+def test_a_model_that_falls_ill_ends_the_fit_in_plain_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "watched", Watched)
+    monkeypatch.setattr(Watched, "ailment", "all rows look the same")
+    with pytest.raises(DivergedError, match="all rows look the same"):
+        fitted(toys.plan(tmp_path, model={"name": "watched"}))

@@ -94,7 +94,7 @@ def test_the_winner_goes_on_from_its_own_checkpoint_and_equals_a_fit_of_its_own(
     lines: list[str] = []
     chosen = TaskSettings.model_validate(
         {
-            "model": {"embedding": 16, "hidden": [16], "dropout": 0.2},
+            "model": {"name": "gru", "embedding": 16, "hidden": [16], "dropout": 0.2},
             "fit": {"epochs": 4, "batch_size": 12, "patience": 4, "schedule": schedule},
             "search": {"trials": 2, "epochs": 1, "over": {"fit.learning_rate": [1e-6, 0.02]}},
         }

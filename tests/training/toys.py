@@ -103,7 +103,7 @@ def plan(
         task=task,
         head=head,
         label=label,
-        model=ModelSettings.model_validate({"embedding": 16, **own, "dropout": 0.0, **(model or {})}),
+        model=ModelSettings.model_validate({"name": "gru", "embedding": 16, **own, "dropout": 0.0, **(model or {})}),
         fit=FitSettings.model_validate({"epochs": 3, "batch_size": 12, "learning_rate": 0.02, **(fit or {})}),
         sizes=Sizes(num_items=NUM_ITEMS),
         train=train or pinned("train", 60),

@@ -1,6 +1,7 @@
 """What every network is: optimizers(), step(batch) and score(batch); a sequence model only adds encode()."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -15,15 +16,30 @@ from foretaste.models.losses import Loss, Objective
 from foretaste.models.rows import by_length, last, left_aligned
 
 
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """How a model itself fares, whatever its scores are worth.
+
+    metrics: by name; ailment: why it had better learn no further, or None
+    value:   what the best epoch is chosen by, the larger the better, where its head has nothing to be judged by
+    """
+
+    metrics: Mapping[str, float]
+    ailment: str | None = None
+    value: float | None = None
+
+
 class Model(nn.Module):
     """A network for one head. Legend: B rows, T events, E embedding, H units of the top layer, D width of item vectors.
 
     A subclass gives `encode`; one with several optimizers (a GAN) gives `optimizers` and `step` too.
     presets:    size → option → value; what a network of that size is built with where settings do not say otherwise
     parts_rows: whether rows of like length are encoded together on a CPU, where padding costs most
+    num_observed: how many sums `observe` gives; 0: there is nothing to watch, and neither it nor `health` is asked
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+    num_observed: ClassVar[int] = 0
     parts_rows: ClassVar[bool] = True
 
     def __init__(
@@ -107,6 +123,14 @@ class Model(nn.Module):
     def score(self, batch: Batch[Tensor]) -> Tensor:
         """(B, num_items) logits of what comes next, PAD and UNKNOWN at -inf; or the (B,) logits of a binary head."""
         return self.head.score(self._last_states(batch), batch)
+
+    def observe(self, batch: Batch[Tensor]) -> Tensor:
+        """(num_observed,) float64 on the CPU: sums over validation rows, which ranks add up for `health`."""
+        raise NotImplementedError
+
+    def health(self, observed: Tensor) -> Health:
+        """From the sums over all validation rows of an epoch."""
+        raise NotImplementedError
 
     def represent(self, batch: Batch[Tensor]) -> Tensor:
         """(B, D): what `item_weights` is multiplied with; only for head "items"."""

@@ -196,13 +196,20 @@ class _Fit:
     def _judge(self, valid: Pin) -> Verdict:
         self.model.eval()
         judge = judge_for(self.plan.head, self.plan.label, leave_out_seen=self.plan.leave_out_seen)
+        watched = self.model if isinstance(self.model, Model) and self.model.num_observed else None
+        observed = torch.zeros(watched.num_observed if watched else 0, dtype=torch.float64)
         with (
             self.average.in_place() if self.average is not None else nullcontext(),
             closing(self._batches(valid, epoch=0, shuffle=False, drop_uneven=False)) as rows,
         ):
             for batch in rows:
                 judge.add(self.model, batch)
-        self.ranks.add_up([judge.sums], "judge")
+                if watched:
+                    observed += watched.observe(batch)
+        self.ranks.add_up([judge.sums, *([observed] if watched else [])], "judge")
+        health = watched.health(observed) if watched else None
+        if health and health.ailment:
+            raise DivergedError(health.ailment, where=self.plan.task, fix="Lower fit.learning_rate, or choose another size or loss.")
         verdict = judge.verdict()
         if verdict is None:
             raise TrainingError(
@@ -210,6 +217,9 @@ class _Fit:
                 where=self.plan.task,
                 fix="Set sequences.valid_from earlier, so that validation time has more events.",
             )
+        if health:
+            value = verdict.value if health.value is None else health.value
+            verdict = replace(verdict, metrics={**verdict.metrics, **health.metrics}, value=value)
         if not math.isfinite(verdict.value):
             raise DivergedError(
                 "the scores are not finite", where=self.plan.task, fix="Lower fit.learning_rate, or set fit.clip_norm to 1."
