@@ -36,6 +36,13 @@ def test_a_model_that_is_worse_is_said_to_be() -> None:
     assert "WORSE than popularity" in comparison(resampled(0.2), popularity=resampled(0.25)).verdict()
 
 
+def test_what_a_model_is_made_of_is_compared_but_no_baseline() -> None:
+    found = comparison(resampled(0.30), popularity=resampled(0.20), **{"gru alone": resampled(0.29)})
+    found = replace(found, parts=("gru alone",))
+    assert found.best_baseline() == "popularity"
+    assert "interest minus gru alone" in {name for name, _, _ in found.estimates()}
+
+
 def test_of_errors_the_lower_is_the_better() -> None:
     found = comparison(
         resampled(0.2), metric="log_loss", lower=frozenset({"log_loss"}), popularity=resampled(0.3), own_items=resampled(0.25)

@@ -11,9 +11,11 @@ from foretaste import registry
 from foretaste.errors import SettingsError
 from foretaste.models import Blend
 from foretaste.settings import load
+from foretaste.steps.evaluate import evaluate
 from foretaste.steps.train import train
 from foretaste.tables import Warehouse
-from tests.steps.test_train import FIT, settings, write_tables
+from foretaste.tables.metrics import METRICS
+from tests.steps.test_train import FIT, NUM_TEST, settings, write_tables
 from tests.training import toys
 
 RANKER = {"epochs": 3, "batch_size": 4, "learning_rate": 0.02}
@@ -43,6 +45,24 @@ def test_a_blend_is_one_model_around_the_network_that_was_fitted(warehouse: Ware
     scores = model.score(toys.rows(4))
     assert scores.exp().sum(1).tolist() == pytest.approx([1.0] * 4, abs=1e-5)
     assert not list(Path(warehouse.path).glob("checkpoints/*"))
+
+
+def test_a_blend_is_judged_beside_its_network_alone(warehouse: Warehouse) -> None:
+    write_tables(warehouse, num_files=3, with_test=True)
+    of = settings(tasks=TASKS, evaluation={"baselines": ["popularity", "markov"], "bootstrap": 10})
+    train(warehouse, of)
+    evaluate(warehouse, of)
+    rows = warehouse.read(METRICS).where("split = 'test' and segment = 'all' and metric = 'mrr@20'").collect()
+    found = {row.model: row.value for row in rows}
+    assert {"interest", "gru alone", "popularity", "markov", "interest minus gru alone"} <= set(found)
+    assert found["interest"] - found["gru alone"] == pytest.approx(found["interest minus gru alone"])
+
+    blend, test = registry.load(warehouse.path, "interest").network(), toys.rows(NUM_TEST)
+    assert isinstance(blend, Blend)
+    for name, model in (("interest", blend), ("gru alone", blend.network)):
+        scores, target = model.score(test), test.labels["next_items"][:, :1].long()
+        rank = (scores >= scores.gather(1, target)).sum(1)
+        assert found[name] == pytest.approx(float((1 / rank).mean()), abs=1e-6)
 
 
 def test_with_refit_the_ranker_stays_and_what_it_listens_to_learns_again(warehouse: Warehouse) -> None:

@@ -30,9 +30,13 @@ def settings(**changes: Any) -> Settings:
     return Settings.model_validate({"tasks": TASKS, "training": {"threads": 1, "seed": 1}, **changes})
 
 
-def write_tables(warehouse: Warehouse, num_files: int = 1) -> None:
+NUM_TEST = 15
+
+
+def write_tables(warehouse: Warehouse, num_files: int = 1, *, with_test: bool = False) -> None:
     """The circle of six items as training windows, training moments and validation moments; in so many files each."""
-    places = (("train", "window", 40), ("train", "calendar", 30), ("valid", "calendar", 20), ("valid", "window", 20))
+    places = [("train", "window", 40), ("train", "calendar", 30), ("valid", "calendar", 20), ("valid", "window", 20)]
+    places += [("test", "calendar", NUM_TEST)] if with_test else []
     rows = [row for split, cut, number in places for row in sequence_rows(split, cut, number)]
     words = [("item", f"item {index}", index, 10 - index, None) for index in range(2, toys.NUM_ITEMS)]
     warehouse.overwrite(VOCABULARY, warehouse.spark.createDataFrame(words, VOCABULARY.ddl))

@@ -53,6 +53,16 @@ def _loaded(baseline: CountedBaseline) -> Counted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NetworkAlone:
+    """The network of a blend by itself: how far the blend is ahead of it is what the counted models add. load: gives the network"""
+
+    load: Callable[[], Scorer]
+
+    def score(self, batch: Batch[Tensor]) -> Tensor:
+        return self.load().score(batch)
+
+
+@dataclass(frozen=True, kw_only=True)
 class BinaryFit:
     """What binary baselines are made from, all of training rows: the share of positives, and a logistic regression on `rfm`."""
 

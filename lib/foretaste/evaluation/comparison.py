@@ -24,6 +24,7 @@ class Comparison:
     """One task on one split, for one group of users.
 
     model: how the model is called; scorers: it and its baselines by name; headline: the metric that decides; shown: what is read first
+    parts: those of the scorers that the model itself is made of: they stand in the table, and are no baselines to be beaten
     """
 
     task: str
@@ -34,6 +35,7 @@ class Comparison:
     lower_is_better: frozenset[str]
     shown: Sequence[str] = ()
     segment: str = ALL
+    parts: Sequence[str] = ()
 
     @property
     def baselines(self) -> list[str]:
@@ -74,7 +76,8 @@ class Comparison:
     def best_baseline(self) -> str:
         """The baseline with the best headline metric."""
         sign = -1 if self.headline in self.lower_is_better else 1
-        return max(self.baselines, key=lambda name: sign * float(self.scorers[name][self.headline][0]))
+        baselines = [name for name in self.baselines if name not in self.parts]
+        return max(baselines, key=lambda name: sign * float(self.scorers[name][self.headline][0]))
 
     def estimates(self) -> Iterator[tuple[str, str, Estimate]]:
         """(scorer, metric, estimate) of all, then of the differences as "model minus baseline", with their p-values.

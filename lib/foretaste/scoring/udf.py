@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from foretaste import registry
+from foretaste.models import Blend, Model
 from foretaste.scoring.arrow import targets, to_batch
 from foretaste.scoring.scorer import ModelScorer, without_history
 
@@ -22,6 +23,13 @@ def load_scorer(root: str, name: str, version: int, batch_size: int) -> ModelSco
     """The scorer of this model in this process, loaded at the first call. Spark's Python workers live on from task to task."""
     torch.set_num_threads(1)  # one worker a core
     return ModelScorer(registry.load(root, name, version), batch_size)
+
+
+def load_network(root: str, name: str, version: int, batch_size: int) -> Model:
+    """The network that this model, a blend, is made of."""
+    blend = load_scorer(root, name, version, batch_size).network
+    assert isinstance(blend, Blend)
+    return blend.network
 
 
 @dataclass(frozen=True, kw_only=True)

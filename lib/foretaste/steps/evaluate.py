@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from foretaste import registry
 from foretaste.counting import learnt_from
 from foretaste.errors import SettingsError, TableError
-from foretaste.evaluation.baselines import BINARY_BASELINES, CountedBaseline
+from foretaste.evaluation.baselines import BINARY_BASELINES, CountedBaseline, NetworkAlone
 from foretaste.evaluation.comparison import Comparison, by_segment
 from foretaste.evaluation.fitting import binary_fit
 from foretaste.evaluation.judge import Scorer
@@ -19,7 +19,7 @@ from foretaste.evaluation.passes import NUM_JUDGED, Pass
 from foretaste.evaluation.segments import ALL, SEGMENTS
 from foretaste.registry import StoredModel
 from foretaste.scoring.scorer import rows_at_once
-from foretaste.scoring.udf import load_scorer
+from foretaste.scoring.udf import load_network, load_scorer
 from foretaste.settings import Settings
 from foretaste.steps.count import counted
 from foretaste.steps.judging import judge_of, judged_rows, judged_splits, run
@@ -74,12 +74,16 @@ def _compare(warehouse: Warehouse, settings: Settings, model: StoredModel, versi
         counts = next((scorer for scorer in baselines.values() if isinstance(scorer, CountedBaseline)), None)
         judge = judge_of(settings, task, counts.shares() if counts else None)
         size = min(settings.scoring.batch_size, rows_at_once(model.sizes.num_items))
+        at = (warehouse.path, model.name, model.version, size)
+        parts: dict[str, Scorer] = {}
+        if model.model["name"] == "blend":
+            parts[f"{model.model['network']['name']} alone"] = NetworkAlone(load=partial(load_network, *at))
         judging = Pass(
             judge=judge,
             label=task.label.name,
             model=model.name,
-            load_model=partial(load_scorer, warehouse.path, model.name, model.version, size),
-            baselines=baselines,
+            load_model=partial(load_scorer, *at),
+            baselines={**parts, **baselines},
             replicates=settings.evaluation.bootstrap,
             seed=settings.evaluation.seed,
             batch_size=size,
@@ -97,11 +101,12 @@ def _compare(warehouse: Warehouse, settings: Settings, model: StoredModel, versi
             task=task.name,
             split=split,
             model=model.name,
-            scorers={name: resampled[split, segment, name] for name in (model.name, *baselines)},
+            scorers={name: resampled[split, segment, name] for name in (model.name, *parts, *baselines)},
             headline=judge.headline,
             lower_is_better=judge.lower_is_better,
             shown=judge.shown,
             segment=segment,
+            parts=tuple(parts),
         )
         for split in splits
         for segment in (ALL, *SEGMENTS)
