@@ -21,7 +21,7 @@ from tests.training import toys
 
 SAMPLED = {"name": "sampled_softmax", "negatives": {"number": 3}}
 AUGMENT = {"crop": 0.2, "mask": 0.1, "reorder": 0.2}
-ALONE: dict[str, Any] = {"rank": 0, "size": 1, "features": (), "labels": ()}
+ALONE: dict[str, Any] = {"rank": 0, "size": 1, "features": ("item",), "labels": ()}
 
 
 def fitted(plan: Plan) -> Fitted:
@@ -49,6 +49,12 @@ def test_a_rule_is_learnt_by_heart(tmp_path: Path, name: str) -> None:
     assert result.metrics["roc_auc"] == 1.0
     assert result.calibration is not None
     assert result.calibration["slope"] > 0
+
+
+def test_a_model_that_does_not_read_the_items_learns_from_what_it_reads(tmp_path: Path) -> None:
+    options = {"model": {"features": ["event"], "hidden": [8]}, "fit": {"epochs": 20, "patience": 20}}
+    assert fitted(toys.plan(tmp_path / "returns", task="returns", **options)).metrics["roc_auc"] == 1.0
+    assert fitted(toys.plan(tmp_path / "interest", **options)).metrics["mrr"] > 0.5  # three items follow an odd one: 1, 1/2 or 1/3
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Path) -> None:
@@ -192,7 +198,7 @@ def test_it_stops_when_nothing_gets_better_and_keeps_the_best(tmp_path: Path) ->
     model = build("gru", head="binary", label="returns", sizes=plan.sizes, **plan.options).eval()
     model.load_state_dict(weights(result))
     (batch,) = contrary(
-        plan.valid, rank=0, size=1, batch_size=31, features=(), labels=(), epoch=0, seed=0, shuffle=False, drop_uneven=False
+        plan.valid, rank=0, size=1, batch_size=31, features=("item",), labels=(), epoch=0, seed=0, shuffle=False, drop_uneven=False
     )
     loss = torch.nn.functional.binary_cross_entropy_with_logits(model.score(batch), batch.labels["returns"].float())
     assert loss.item() == pytest.approx(min(losses), rel=1e-5)

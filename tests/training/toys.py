@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ LENGTH = 6
 def rows(num_rows: int) -> Batch[torch.Tensor]:
     """Items 2 … 7 follow each other in a circle, from any start; `next_items` is what comes next.
 
-    `returns` is 1 where the last item is odd.
+    `event` is 2 where the item is odd, else 1; `returns` is 1 where the last item is odd.
     """
     start = torch.arange(num_rows) % 6
     length = 2 + torch.arange(num_rows) % (LENGTH - 1)
@@ -34,7 +35,7 @@ def rows(num_rows: int) -> Batch[torch.Tensor]:
     following = 2 + (item[:, -1] - 1) % 6
     labels = {"next_items": torch.stack([following, torch.zeros_like(following)], dim=1), "returns": item[:, -1] % 2}
     return Batch(
-        features={"item": item.int()},
+        features={"item": item.int(), "event": torch.where(item > 0, 1 + item % 2, 0).int()},
         length=length.int(),
         fresh=length.int(),
         recency=torch.full((num_rows,), 5).int(),
@@ -63,7 +64,8 @@ def feed(
         batch = order[start : min(start + batch_size, end)]
         share = torch.from_numpy(batch[rank * len(batch) // size : (rank + 1) * len(batch) // size])
         if len(share):
-            yield everything.map(lambda array, share=share: array[share])
+            chosen = everything.map(lambda array, share=share: array[share])
+            yield replace(chosen, features={name: chosen.features[name] for name in features})
 
 
 def pinned(split: str, num_rows: int) -> Pin:

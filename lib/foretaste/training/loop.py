@@ -232,7 +232,7 @@ class _Fit:
             rank=self.ranks.rank,
             size=self.ranks.size,
             batch_size=self.plan.fit.batch_size,
-            features=tuple(self.plan.blend["features"]) if self.plan.blend else self.plan.model.features,
+            features=self.plan.features,
             labels=(self.plan.label,),
             epoch=epoch,
             seed=self.plan.seed,

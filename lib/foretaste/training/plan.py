@@ -54,6 +54,11 @@ class Plan:
         return min(self.fit.epochs, self.last_epoch or self.fit.epochs)
 
     @property
+    def features(self) -> tuple[str, ...]:
+        """What is read of a row: what the model reads, and the items in any case, since targets and negatives are told by them."""
+        return tuple(dict.fromkeys(("item", *(self.blend["features"] if self.blend else self.model.features))))
+
+    @property
     def options(self) -> dict[str, Any]:
         """What `models.build` takes beside the model's name, the head, the label, the sizes and the objective."""
         return self.model.model_dump(exclude={"name"})
