@@ -6,6 +6,7 @@ Seed s lies in `<warehouse>/seeds/<s>`. One that is there already is not fitted 
 """
 
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +32,7 @@ from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.sessions import SESSIONS
 from foretaste.tables.vocabulary import VOCABULARY
 
-console = Console(soft_wrap=True)
+console = Console(width=None if sys.stdout.isatty() else 160)
 
 
 def main(

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from foretaste.settings import load
+from foretaste.steps.train import check
 from foretaste.tables.__main__ import reference
 
 ROOT = Path(__file__).parents[1]
@@ -32,3 +33,11 @@ def test_its_own_data_example_is_a_valid_deployment(tmp_path: Path) -> None:
     file = tmp_path / "shop.yaml"
     file.write_text(block[1], encoding="utf-8")
     assert load(file).source.columns is not None
+
+
+def test_its_example_of_a_model_can_be_trained(tmp_path: Path) -> None:
+    block = re.search(r"```yaml\n(tasks:\n.*?)```", README, re.S)
+    assert block
+    file = tmp_path / "model.yaml"
+    file.write_text(block[1], encoding="utf-8")
+    check("interest", load(file).tasks["interest"])

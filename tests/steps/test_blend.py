@@ -31,7 +31,9 @@ def weights(stored: registry.StoredModel, part: str) -> dict[str, torch.Tensor]:
 def test_a_blend_is_one_model_around_the_network_that_was_fitted(warehouse: Warehouse) -> None:
     write_tables(warehouse, num_files=3)
     train(warehouse, settings(tasks={"interest": {**TASKS["interest"], "blend": None}}))
-    train(warehouse, settings(tasks=TASKS))
+    report = train(warehouse, settings(tasks=TASKS))
+    assert report.notes[-1].startswith("interest version 2")
+    assert report.notes[-1].endswith(" on the same validation rows")  # those that were set apart from the ranker
     network, blend = (registry.load(warehouse.path, "interest", version) for version in (1, 2))
     assert blend.model["name"] == "blend"
     for name, tensor in weights(network, "").items():

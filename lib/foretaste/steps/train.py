@@ -44,7 +44,7 @@ def train(warehouse: Warehouse, settings: Settings) -> StepReport:
     if not settings.tasks:
         raise SettingsError("no task is configured, so there is nothing to train", where="tasks", fix=f"Add one of {', '.join(TASKS)}.")
     for name, task in settings.tasks.items():
-        _check(name, task)
+        check(name, task)
     versions = _versions(warehouse)
     read: dict[str, int] = {}
     notes: list[str] = []
@@ -75,7 +75,7 @@ def train(warehouse: Warehouse, settings: Settings) -> StepReport:
     return StepReport(step="train", read=read, written={"models": len(settings.tasks)}, notes=tuple(notes))
 
 
-def _check(name: str, settings: TaskSettings) -> None:
+def check(name: str, settings: TaskSettings) -> None:
     """SettingsError for a network, or a setting of it, that there is not; for each value that a search may try, too."""
     if settings.model.name in COUNTED:
         count.check(name, TASKS[name], settings)
