@@ -9,6 +9,7 @@ from foretaste.models.blend import Blend
 from foretaste.models.counted import Counted, Options
 from foretaste.models.losses import Loss, Objective
 from foretaste.models.model import Model
+from foretaste.models.mult_vae import MultVAE
 from foretaste.models.neighbours import STAN, VSkNN
 from foretaste.models.own_items import OwnItems
 from foretaste.models.popularity import Popularity, RecentPopularity
@@ -16,8 +17,16 @@ from foretaste.models.presets import resolved
 from foretaste.models.rnn import GRU, LSTM, Elman
 from foretaste.models.transformer import Transformer
 from foretaste.models.transitions import Transitions
+from foretaste.models.vae import VAE
 
-MODELS: dict[str, type[Model]] = {"elman": Elman, "lstm": LSTM, "gru": GRU, "transformer": Transformer}
+MODELS: dict[str, type[Model]] = {
+    "elman": Elman,
+    "lstm": LSTM,
+    "gru": GRU,
+    "transformer": Transformer,
+    "vae": VAE,
+    "mult_vae": MultVAE,
+}
 COUNTED: dict[str, type[Counted]] = {
     "popularity": Popularity,
     "recent_popularity": RecentPopularity,
