@@ -18,6 +18,7 @@ from foretaste.models.rnn import GRU, LSTM, Elman
 from foretaste.models.transformer import Transformer
 from foretaste.models.transitions import Transitions
 from foretaste.models.vae import VAE
+from foretaste.models.variational import Variational
 
 MODELS: dict[str, type[Model]] = {
     "elman": Elman,
@@ -80,4 +81,17 @@ def restored(stored: Mapping[str, Any], *, head: str, label: str, sizes: Sizes) 
     return build(**stored, head=head, label=label, sizes=sizes)
 
 
-__all__ = ["COUNTED", "MODELS", "Blend", "Counted", "Loss", "Model", "Objective", "build", "build_counted", "options_of", "restored"]
+__all__ = [
+    "COUNTED",
+    "MODELS",
+    "Blend",
+    "Counted",
+    "Loss",
+    "Model",
+    "Objective",
+    "Variational",
+    "build",
+    "build_counted",
+    "options_of",
+    "restored",
+]
