@@ -229,8 +229,10 @@ class ModelSettings(Strict):
     embedding:  width of the embeddings, and of a transformer
     hidden:     units of each recurrent layer, bottom first
     layers, heads, block, position: a transformer's
+    latent, kl_weight, free_bits, anneal_steps: a variational model's (models/variational.py)
     features:   the inputs, one embedding each
-    tied:       items are scored by the vectors that they are read with (constrained), or by vectors of their own
+    tied:       items are scored by the vectors that they are read with (constrained), or by vectors of their own; the former unless
+                the network's paper says otherwise
     output_bias: a learnt number for each item beside its vector
     checkpoint_activations: less memory, and a third more time
     """
@@ -245,8 +247,12 @@ class ModelSettings(Strict):
     position: Literal["learned", "rotary", "relative"] | None = None
     dropout: float | None = Field(default=None, ge=0, lt=1)
     embedding_dropout: float | None = Field(default=None, ge=0, lt=1)
+    latent: int | None = Field(default=None, ge=1)
+    kl_weight: float | None = Field(default=None, ge=0)
+    free_bits: float | None = Field(default=None, ge=0)
+    anneal_steps: int | None = Field(default=None, ge=0)
     features: tuple[Feature, ...] = Field(default=("item",), min_length=1)
-    tied: bool = True
+    tied: bool | None = None
     output_bias: bool = True
     checkpoint_activations: bool | None = None
 

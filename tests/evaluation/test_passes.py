@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from foretaste.contract import Batch
+from foretaste.evaluation.baselines import rfm
 from foretaste.evaluation.classification import Binary
 from foretaste.evaluation.judge import Judge
-from foretaste.evaluation.passes import NUM_JUDGED, NUM_LEFT_OUT, Pass, rfm_rows
+from foretaste.evaluation.passes import NUM_JUDGED, NUM_LEFT_OUT, Pass, rows_to_fit
 from foretaste.evaluation.ranking import Ranking
 from foretaste.evaluation.segments import ALL, IS_RETURNING, SEGMENTS
 
@@ -152,9 +153,9 @@ def test_without_rows_nothing_is_loaded() -> None:
     assert run(dataclasses.replace(RANKING, load_model=load), [[], [rows(0)]]) == {}
 
 
-def test_rfm_rows_carry_features_and_label() -> None:
+def test_rows_to_fit_carry_numbers_and_label() -> None:
     given = rows(4)
-    (made,) = rfm_rows([given], "returns")
+    (made,) = rows_to_fit([given], "returns", rfm)
     assert made.column("label").to_pylist() == given.column("returns").to_pylist()
     assert [values[0] for values in made.column("features").to_pylist()] == given.column("recency").to_pylist()
 

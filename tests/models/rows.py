@@ -48,7 +48,8 @@ def model_of(name: str, head: str = "items", *, objective: Objective | None = No
     torch.manual_seed(0)
     label = {"items": "next_items", "binary": "returns"}[head]
     chosen = NETWORKS.get(name, {"name": name})
-    model = build(head=head, label=label, sizes=SIZES, objective=objective, **{"embedding": 6, "dropout": 0.0, **chosen, **options})
+    width = {} if name == "mult_vae" else {"embedding": 6}  # it is as wide as its layer
+    model = build(head=head, label=label, sizes=SIZES, objective=objective, **{**width, "dropout": 0.0, **chosen, **options})
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
             if "position" in parameter_name:  # they start at or near zero

@@ -37,12 +37,13 @@ def store(
     base_rate: float | None = None,
     tables: Mapping[str, int] | None = None,
     seed: int = 0,
+    model: str = "gru",
 ) -> registry.StoredModel:
-    """The next version of `task`'s model: a GRU for items, or for a binary label where `base_rate` is given."""
+    """The next version of `task`'s model: a network for items, or for a binary label where `base_rate` is given."""
     head, label = ("items", "next_items") if base_rate is None else ("binary", "returns")
     sizes = Sizes(num_items=FIRST_INDEX + len(counts))
     torch.manual_seed(seed)
-    network = build("gru", head=head, label=label, sizes=sizes, **{**OPTIONS, "hidden": (8,), "features": ("item",)})
+    network = build(model, head=head, label=label, sizes=sizes, **{**OPTIONS, "hidden": (8,), "features": ("item",)})
     with torch.no_grad():
         for parameter in network.parameters():  # far from the start, so that scores differ and a wrong one is seen
             parameter.add_(torch.randn(parameter.shape) * 0.3)
@@ -56,7 +57,7 @@ def store(
             task=task,
             head=head,
             label=label,
-            model={"name": "gru", **OPTIONS},
+            model={"name": model, **OPTIONS},
             sizes=sizes,
             weights=weights,
             vocabulary=SimpleNamespace(toPandas=lambda: vocabulary(counts)),  # type: ignore[arg-type]

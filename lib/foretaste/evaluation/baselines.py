@@ -64,7 +64,7 @@ class NetworkAlone:
 
 @dataclass(frozen=True, kw_only=True)
 class BinaryFit:
-    """What binary baselines are made from, all of training rows: the share of positives, and a logistic regression on `rfm`."""
+    """What binary baselines are made from, all of training rows: the share of positives, and a logistic regression."""
 
     base_rate: float
     coefficients: tuple[float, ...]
@@ -81,15 +81,20 @@ class BaseRate:
         return torch.full((len(batch.length),), self.logit, dtype=torch.float64)
 
 
-class LogisticRegression:
-    """Logistic regression on recency, frequency and monetary features of the same row."""
+Numbers = Callable[[Batch[Tensor]], Tensor]
+"""What a logistic regression sees of B rows: (B, F)."""
 
-    def __init__(self, coefficients: tuple[float, ...], intercept: float) -> None:
+
+class LogisticRegression:
+    """Logistic regression on `numbers` of the same row: recency, frequency and monetary features, unless others are given."""
+
+    def __init__(self, coefficients: tuple[float, ...], intercept: float, numbers: Numbers | None = None) -> None:
         self.coefficients = torch.tensor(coefficients, dtype=torch.float64)
         self.intercept = intercept
+        self.numbers = numbers or rfm
 
     def score(self, batch: Batch[Tensor]) -> Tensor:
-        return rfm(batch) @ self.coefficients + self.intercept
+        return self.numbers(batch).double() @ self.coefficients + self.intercept
 
 
 def rfm(batch: Batch[Tensor]) -> Tensor:

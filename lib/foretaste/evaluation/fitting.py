@@ -1,5 +1,6 @@
 """What baselines of binary tasks are made from, fitted by Spark on training time only. The one file here that knows Spark."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -9,18 +10,21 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from foretaste.contract import SCALARS
-from foretaste.evaluation.baselines import RFM_FEATURES, BinaryFit
-from foretaste.evaluation.passes import RFM_ROWS, rfm_rows
+from foretaste.evaluation.baselines import RFM_FEATURES, BinaryFit, Numbers, rfm
+from foretaste.evaluation.passes import ROWS_TO_FIT, rows_to_fit
 
 _MOST_LOGIT = 20.0  # Spark's intercept is infinite where all training rows are of one class
 _REGULARISATION = 1e-4
 
 
-def binary_fit(rows: DataFrame, label: str) -> BinaryFit:
-    """The share of positives among training rows, and a logistic regression on their `rfm`, fitted where the rows lie."""
-    chosen = rows.select(*SCALARS, "item", *RFM_FEATURES, label)
-    features = chosen.mapInArrow(partial(rfm_rows, label=label), RFM_ROWS)
-    vectors = features.select(array_to_vector(F.col("features")).alias("features"), "label")
+def binary_fit(rows: DataFrame, label: str, numbers: Numbers = rfm, features: Sequence[str] = RFM_FEATURES) -> BinaryFit:
+    """The share of positives among training rows, and a logistic regression on `numbers` of them, fitted where the rows lie.
+
+    features: what `numbers` reads, beside the scalars and items
+    """
+    chosen = rows.select(*SCALARS, *dict.fromkeys(("item", *features)), label)
+    seen = chosen.mapInArrow(partial(rows_to_fit, label=label, numbers=numbers), ROWS_TO_FIT)
+    vectors = seen.select(array_to_vector(F.col("features")).alias("features"), "label")
     share = rows.agg(F.avg(label)).head()[0]  # type: ignore[index]
     fitted = LogisticRegression(regParam=_REGULARISATION, maxIter=100).fit(vectors)  # which keeps its own copy of them meanwhile
     intercept = float(np.clip(fitted.intercept, -_MOST_LOGIT, _MOST_LOGIT))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foretaste.contract import FIRST_INDEX, Batch
-from foretaste.evaluation.baselines import rfm
+from foretaste.evaluation.baselines import Numbers
 from foretaste.evaluation.bootstrap import poisson_weights
 from foretaste.evaluation.judge import JUDGED, LEFT_OUT, Judge, Scorer, Sums, add_rows
 from foretaste.evaluation.segments import ALL, segments
@@ -26,7 +26,7 @@ from foretaste.scoring.arrow import to_batch
 PARTIAL_SUMS = "split string, segment string, scorer string, line int, sums array<double>, metric string, items binary"
 """A line of the sums; or, with `metric`, the items that were recommended to anybody, as a bitmap."""
 MERGED = "split string, segment string, scorer string, metric string, resampled array<double>"
-RFM_ROWS = "features array<double>, label double"
+ROWS_TO_FIT = "features array<double>, label double"
 USER_HASH = "user_hash"
 NUM_JUDGED, NUM_LEFT_OUT = "num_judged", "num_left_out"
 """Two names beside the metrics in `merged`: how many rows were judged, and how many could not be."""
@@ -126,11 +126,13 @@ class Pass:
         return np.zeros((self.judge.num_sums, 1 + self.replicates))
 
 
-def rfm_rows(batches: Iterable[pa.RecordBatch], label: str) -> Iterator[pa.RecordBatch]:
-    """Rows with features, scalars and a binary label → RFM_ROWS, to fit a baseline on."""
+def rows_to_fit(batches: Iterable[pa.RecordBatch], label: str, numbers: Numbers) -> Iterator[pa.RecordBatch]:
+    """Rows with features, scalars and a binary label → ROWS_TO_FIT: what a logistic regression is fitted on."""
     for rows in batches:
         batch: Batch[Tensor] = to_batch(rows, [label]).map(torch.tensor)
-        columns = {"features": _lists(rfm(batch).numpy()), "label": pa.array(batch.labels[label].double().numpy())}
+        with torch.inference_mode():
+            features = numbers(batch).double().numpy()
+        columns = {"features": _lists(features), "label": pa.array(batch.labels[label].double().numpy())}
         yield pa.RecordBatch.from_pydict(columns)
 
 

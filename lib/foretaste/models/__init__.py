@@ -9,6 +9,7 @@ from foretaste.models.blend import Blend
 from foretaste.models.counted import Counted, Options
 from foretaste.models.losses import Loss, Objective
 from foretaste.models.model import Model
+from foretaste.models.mult_vae import MultVAE
 from foretaste.models.neighbours import STAN, VSkNN
 from foretaste.models.own_items import OwnItems
 from foretaste.models.popularity import Popularity, RecentPopularity
@@ -16,8 +17,17 @@ from foretaste.models.presets import resolved
 from foretaste.models.rnn import GRU, LSTM, Elman
 from foretaste.models.transformer import Transformer
 from foretaste.models.transitions import Transitions
+from foretaste.models.vae import VAE
+from foretaste.models.variational import Variational
 
-MODELS: dict[str, type[Model]] = {"elman": Elman, "lstm": LSTM, "gru": GRU, "transformer": Transformer}
+MODELS: dict[str, type[Model]] = {
+    "elman": Elman,
+    "lstm": LSTM,
+    "gru": GRU,
+    "transformer": Transformer,
+    "vae": VAE,
+    "mult_vae": MultVAE,
+}
 COUNTED: dict[str, type[Counted]] = {
     "popularity": Popularity,
     "recent_popularity": RecentPopularity,
@@ -71,4 +81,17 @@ def restored(stored: Mapping[str, Any], *, head: str, label: str, sizes: Sizes) 
     return build(**stored, head=head, label=label, sizes=sizes)
 
 
-__all__ = ["COUNTED", "MODELS", "Blend", "Counted", "Loss", "Model", "Objective", "build", "build_counted", "options_of", "restored"]
+__all__ = [
+    "COUNTED",
+    "MODELS",
+    "Blend",
+    "Counted",
+    "Loss",
+    "Model",
+    "Objective",
+    "Variational",
+    "build",
+    "build_counted",
+    "options_of",
+    "restored",
+]

@@ -39,7 +39,7 @@ class Model(nn.Module):
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
-    num_observed: ClassVar[int] = 0
+    num_observed: int = 0
     parts_rows: ClassVar[bool] = True
 
     def __init__(

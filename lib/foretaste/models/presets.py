@@ -26,6 +26,17 @@ TRANSFORMER: Presets = {
     "large": {"embedding": 512, "layers": 8, "heads": 8, "dropout": 0.2, **_RELATIVE, **_COMPUTED_AGAIN},
 }
 
+_ELBO = {"latent": 16, "kl_weight": 0.2, "free_bits": 0.0, "anneal_steps": 2000}
+VARIATIONAL: Presets = {
+    "tiny": {"embedding": 32, "hidden": (32,), "dropout": 0.2, **_ELBO, **_KEPT},
+    "base": {"embedding": 128, "hidden": (128,), "dropout": 0.3, **_ELBO, **_KEPT},
+    "large": {"embedding": 256, "hidden": (512, 512), "dropout": 0.3, **_ELBO, "latent": 64, **_COMPUTED_AGAIN},
+}
+BAG: Presets = {
+    size: {"hidden": (hidden,), "dropout": 0.5, **_ELBO, "latent": latent, "tied": False}
+    for size, hidden, latent in (("tiny", 64, 16), ("base", 256, 64), ("large", 600, 200))
+}
+
 
 def resolved(name: str, presets: Presets, options: Mapping[str, Any]) -> dict[str, Any]:
     """All options of that network: its preset for `size` (base unless given), with the given ones that are not None on top.

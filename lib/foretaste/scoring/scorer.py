@@ -11,7 +11,7 @@ from torch import Tensor
 
 from foretaste.contract import FIRST_INDEX, Batch
 from foretaste.errors import ModelError
-from foretaste.models import Model
+from foretaste.models import Model, Variational
 from foretaste.registry import StoredModel
 from foretaste.scoring.topk import Catalogue, best_of
 
@@ -62,6 +62,14 @@ class ModelScorer:
         probabilities: NDArray[np.float64] = torch.sigmoid(logits).numpy()
         self._refuse_nan(probabilities)
         return probabilities
+
+    def latents(self, batch: Batch[NDArray[Any]]) -> NDArray[np.float32]:
+        """(n, Z) of a variational model: the mean of each row's posterior."""
+        if not isinstance(self.network, Variational):
+            raise ModelError("this model has no latent numbers", where=self.where, fix="Train a vae or mult_vae.")
+        with torch.inference_mode():
+            found: NDArray[np.float32] = torch.cat([self.network.latents(part) for part in self._parts(batch)]).numpy()
+        return found
 
     @property
     def where(self) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +14,14 @@ from foretaste import registry
 from foretaste.contract import SCALARS
 from foretaste.errors import ModelError, SettingsError, TableError
 from foretaste.registry import StoredModel
+from foretaste.scoring.latents import LATENTS, LatentsOfUsers
 from foretaste.scoring.udf import SCORED, Fallback, ScoreUsers
 from foretaste.settings import Settings
 from foretaste.steps.report import StepReport
-from foretaste.tables import Warehouse, scores, sequences
+from foretaste.tables import Warehouse, scores, sequences, user_latents
 from foretaste.tables.scores import SCORES
 from foretaste.tables.sessions import SESSIONS
+from foretaste.tables.user_latents import USER_LATENTS
 from foretaste.tables.vocabulary import VOCABULARY
 from foretaste.tasks import TASKS
 
@@ -37,19 +40,23 @@ def score(warehouse: Warehouse, settings: Settings) -> StepReport:
     notes = [f"as of {as_of:%Y-%m-%d %H:%M:%S} UTC"]
     for model in models:
         started = time.monotonic()
-        scored = _scored(warehouse, settings, sessions, model, as_of)
+        histories = _histories(warehouse, settings, sessions, model, as_of)
+        scored = _scored(warehouse, settings, histories, model)
         data_version = f"sessions@{version} vocabulary@{model.tables[VOCABULARY.name]}"
-        rows = scores.build(
-            scored,
-            as_of=as_of,
-            task=model.task,
-            model=model.name,
-            model_version=model.version,
-            data_version=data_version,
-            at=datetime.now(UTC),
-        )
+        run: dict[str, Any] = {
+            "as_of": as_of,
+            "task": model.task,
+            "model": model.name,
+            "model_version": model.version,
+            "data_version": data_version,
+            "at": datetime.now(UTC),
+        }
         condition = scores.run_condition(model.task, as_of)
-        warehouse.replace_where(SCORES, rows, condition)
+        warehouse.replace_where(SCORES, scores.build(scored, **run), condition)
+        if TASKS[model.task].needs_latents:
+            latents = histories.mapInArrow(LatentsOfUsers(**_stored(warehouse, settings, model)), LATENTS)
+            warehouse.replace_where(USER_LATENTS, user_latents.build(latents, **run), condition)
+            written[f"user_latents of {model.task}"] = warehouse.read(USER_LATENTS).where(condition).count()
         seconds = time.monotonic() - started
         users, fallbacks = _counts(warehouse.read(SCORES).where(condition))
         written[f"scores of {model.task}"] = users
@@ -74,21 +81,24 @@ def _last_event(sessions: DataFrame) -> datetime:
     return _EPOCH + timedelta(microseconds=last)
 
 
-def _scored(warehouse: Warehouse, settings: Settings, sessions: DataFrame, model: StoredModel, as_of: datetime) -> DataFrame:
-    """(user_id, targets, fallback). The vocabulary is the one the model learnt with: a newer one gives the items other numbers."""
-    known = model.vocabulary()
-    vocabulary = warehouse.spark.createDataFrame(known.to_pandas(), schema=VOCABULARY.ddl)
+def _histories(warehouse: Warehouse, settings: Settings, sessions: DataFrame, model: StoredModel, as_of: datetime) -> DataFrame:
+    """user_id and what the model reads. The vocabulary is the one it learnt with: a newer one gives the items other numbers."""
+    vocabulary = warehouse.spark.createDataFrame(model.vocabulary().to_pandas(), schema=VOCABULARY.ddl)
     rows: DataFrame = sequences.latest(sessions, vocabulary, settings.sequences, as_of)
     features = dict.fromkeys(("item", *model.model["features"]))  # no column is carried to Python that the model does not read
-    users = ScoreUsers(
-        root=warehouse.path,
-        name=model.name,
-        version=model.version,
-        batch_size=settings.scoring.batch_size,
-        top_k=settings.scoring.top_k,
-        fallback=_fallback(model, known, settings.scoring.top_k),
-    )
-    return rows.select("user_id", *SCALARS, *features).mapInArrow(users, SCORED)
+    return rows.select("user_id", *SCALARS, *features)
+
+
+def _scored(warehouse: Warehouse, settings: Settings, histories: DataFrame, model: StoredModel) -> DataFrame:
+    """(user_id, targets, fallback)."""
+    top_k = settings.scoring.top_k
+    users = ScoreUsers(**_stored(warehouse, settings, model), top_k=top_k, fallback=_fallback(model, model.vocabulary(), top_k))
+    return histories.mapInArrow(users, SCORED)
+
+
+def _stored(warehouse: Warehouse, settings: Settings, model: StoredModel) -> dict[str, Any]:
+    """How a UDF finds the model, and how many users it takes at a time."""
+    return {"root": warehouse.path, "name": model.name, "version": model.version, "batch_size": settings.scoring.batch_size}
 
 
 def _fallback(model: StoredModel, vocabulary: pa.Table, top_k: int) -> Fallback:

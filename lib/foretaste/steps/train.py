@@ -19,7 +19,7 @@ from foretaste.counting.pairs import companions
 from foretaste.errors import ModelError, SettingsError
 from foretaste.feed.pin import pin
 from foretaste.feed.snapshot import joined
-from foretaste.models import COUNTED, options_of
+from foretaste.models import COUNTED, MODELS, Model, Variational, options_of
 from foretaste.settings import Settings, TaskSettings
 from foretaste.steps import count
 from foretaste.steps.blend import Blended, blend
@@ -81,6 +81,10 @@ def check(name: str, settings: TaskSettings) -> None:
         count.check(name, TASKS[name], settings)
         return
     for altered in _variants(settings):
+        if TASKS[name].needs_latents and not issubclass(MODELS.get(altered.model.name, Model), Variational):
+            raise SettingsError(
+                f"{altered.model.name} makes no latent numbers", where=f"tasks.{name}.model.name", fix="Use vae or mult_vae."
+            )
         try:
             options_of(altered.model.name, altered.model.model_dump(exclude={"name"}))
         except ModelError as error:

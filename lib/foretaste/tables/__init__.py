@@ -8,8 +8,11 @@ from foretaste.tables.scores import SCORES
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.sessions import SESSIONS
 from foretaste.tables.table import Table, Warehouse
+from foretaste.tables.user_latents import USER_LATENTS
 from foretaste.tables.vocabulary import VOCABULARY
 
-TABLES: dict[str, Table] = {table.name: table for table in (EVENTS, QUARANTINE, ITEMS, SESSIONS, VOCABULARY, SEQUENCES, SCORES, METRICS)}
+TABLES: dict[str, Table] = {
+    table.name: table for table in (EVENTS, QUARANTINE, ITEMS, SESSIONS, VOCABULARY, SEQUENCES, SCORES, USER_LATENTS, METRICS)
+}
 
 __all__ = ["TABLES", "Table", "Warehouse"]

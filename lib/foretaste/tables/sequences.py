@@ -35,6 +35,7 @@ _FEATURE_COMMENTS = {
     "weekday": "1 + day of the week, Monday first",
 }
 
+LABELS: tuple[Label, ...] = tuple({task.label.name: task.label for task in TASKS.values()}.values())  # tasks may share one
 SEQUENCES = Table(
     name="sequences",
     comment="One row per example: a user's (or a session's) last events up to as_of, and what followed",
@@ -55,16 +56,12 @@ SEQUENCES = Table(
             Column(name=name, type="array<int>", comment=f"{_FEATURE_COMMENTS[name]}, oldest first, left-padded with 0", required=True)
             for name in FEATURES
         ),
-        *(
-            Column(name=task.label.name, type="array<int>" if task.label.width else "int", comment=task.label.comment, required=True)
-            for task in TASKS.values()
-        ),
+        *(Column(name=label.name, type="array<int>" if label.width else "int", comment=label.comment, required=True) for label in LABELS),
     ),
     key=("user_id", "split", "cut", "as_of"),
     partitioned_by=("split", "cut"),
 )
 
-LABELS: tuple[Label, ...] = tuple(task.label for task in TASKS.values())
 _LEAST_FILES = 16  # a split and cut, so that a few ranks can share a small one
 _MICROSECOND = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1)

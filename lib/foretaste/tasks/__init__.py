@@ -4,10 +4,11 @@ No torch here: a task names its head and loss, and `models` looks them up, so th
 """
 
 from foretaste.tasks.interest import INTEREST
+from foretaste.tasks.latents import LATENTS
 from foretaste.tasks.returns import RETURNS
 from foretaste.tasks.task import Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (INTEREST, RETURNS)}
+TASKS: dict[str, Task] = {task.name: task for task in (INTEREST, RETURNS, LATENTS)}
 
 
 __all__ = ["TASKS", "Task"]

@@ -15,6 +15,7 @@ class Task:
     train_cut: which training rows it reads. "window": consecutive windows, each event a target once, for next-item models.
                "calendar": every user at fixed moments, as at scoring time; anything else would bias a probability.
                Only `sequences.protocol` global_time has those; it says how validation and test rows are cut, too.
+    needs_latents: its model makes a few numbers of each user, which scoring writes to user_latents
     metrics:   "ranking" or "binary", the family in `evaluation` that judges it
     """
 
@@ -24,3 +25,4 @@ class Task:
     label: Label
     train_cut: Literal["window", "calendar"]
     metrics: Literal["ranking", "binary"]
+    needs_latents: bool = False
