@@ -12,8 +12,7 @@ from foretaste.feed.pin import pin
 from foretaste.feed.snapshot import Pin
 from foretaste.settings import WarehouseSettings
 from foretaste.tables import Warehouse
-from foretaste.tables.sequences import SEQUENCES
-from foretaste.tasks import TASKS
+from foretaste.tables.sequences import LABELS, SEQUENCES
 from tests.feed.files import read
 
 UUIDS = [f"{letter * 8}-5af1-4e2b-9a1c-0123456789ab" for letter in "abc"]
@@ -22,7 +21,7 @@ UUIDS = [f"{letter * 8}-5af1-4e2b-9a1c-0123456789ab" for letter in "abc"]
 def append(warehouse: Warehouse, first: int, last: int, *, split: str = "train", cut: str = "window", files: int = 2) -> None:
     """Rows first to last - 1, in row groups of four."""
     arrays = [f"array(0, cast({'id' if name == 'item' else 1} AS int)) AS {name}" for name in FEATURES]
-    labels = [f"{'array(1, 0)' if task.label.width else '1'} AS {task.label.name}" for task in TASKS.values()]
+    labels = [f"{'array(1, 0)' if label.width else '1'} AS {label.name}" for label in LABELS]
     rows = warehouse.spark.range(first, last, numPartitions=files).selectExpr(
         "concat('u', id) AS user_id", f"'{split}' AS split", f"'{cut}' AS cut", "timestamp'2024-01-01' AS as_of",
         "1 AS length", "1 AS fresh", "1 AS recency", *arrays, *labels,
