@@ -25,7 +25,8 @@ def rows(*items: list[int]) -> Batch[torch.Tensor]:
     width = max(len(row) for row in items)
     item = torch.tensor([[0] * (width - len(row)) + row for row in items], dtype=torch.int32)
     length = (item > 0).sum(1).int()
-    return Batch(features={"item": item}, length=length, fresh=length, recency=length)
+    gap = torch.where(item > 0, 2, 0)  # all at once
+    return Batch(features={"item": item, "gap": gap}, length=length, fresh=length, recency=length)
 
 
 def ranking(scores: torch.Tensor) -> list[list[int]]:

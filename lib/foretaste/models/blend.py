@@ -1,10 +1,10 @@
 """blend: a network and counted models, ranked together by a small network that learns whom to believe when.
 
 Networks generalise, counts remember: each is right where the other is not. All of them propose items; a perceptron with one hidden
-layer then scores each candidate by what every one of them says of it, how popular it is, when the user had it last, and how much is
-known of the user. It learns on rows that none of them learnt from, as stacked generalisation asks for (Wolpert 1992).
+layer then scores each candidate by what every one of them says of it, how popular it is, how often and how lately the user had it, and how
+much is known of the user. It learns on rows that none of them learnt from, as stacked generalisation asks for (Wolpert 1992).
 
-Legend: B rows, T events, I items, C candidates of a row, K targets of a row, F features of a candidate, E experts.
+Legend: B rows, T events, I items, C candidates of a row, K targets of a row, F features of a candidate.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,6 +18,7 @@ from foretaste.contract import FIRST_INDEX, PAD, Batch
 from foretaste.models.counted import Counted, last_known
 from foretaste.models.losses import Loss
 from foretaste.models.model import Model
+from foretaste.models.own_events import NUM_OWN, own_events
 from foretaste.models.transitions import Transitions
 
 SCORES_AT_ONCE = 1 << 23  # of one expert: 32 MB
@@ -50,7 +51,7 @@ class Blend(nn.Module):
         self.network = network.requires_grad_(False)
         self.experts = nn.ModuleDict(experts)
         num_trails = sum(isinstance(expert, Transitions) for expert in experts.values())
-        self.hidden = nn.Linear(1 + len(experts) + num_trails + 4, hidden)
+        self.hidden = nn.Linear(1 + len(experts) + num_trails + NUM_OWN + 3, hidden)
         self.out = nn.Linear(hidden, 1, bias=False)  # the same for all candidates changes nothing
         self.noise = torch.Generator()  # as the loop expects of a model; nothing is drawn here
 
@@ -66,10 +67,11 @@ class Blend(nn.Module):
 
     def step(self, batch: Batch[Tensor]) -> Iterator[Loss]:
         """The cross-entropy of a row's targets among its candidates. A target that is none of them teaches nothing."""
-        totals, counts = [], []
-        for part in self._parts(batch):
+        totals, counts = [self.out.weight.sum() * 0.0], [torch.zeros((), device=self.out.weight.device)]  # where no row has a target
+        given = (self._targets(batch) >= FIRST_INDEX).any(1).nonzero().squeeze(1)
+        for part in self._parts(batch.map(lambda array: array.index_select(0, given))):
             candidate, logits, _ = self._ranked(part)
-            targets = part.labels[self.label][:, :1] if self.next_only else part.labels[self.label]  # (B, K)
+            targets = self._targets(part)
             known = torch.where(targets >= FIRST_INDEX, targets, -1)
             hit = (candidate[:, :, None] == known[:, None, :]).any(2)  # (B, C)
             num_hits = hit.sum(1)
@@ -77,6 +79,10 @@ class Blend(nn.Module):
             totals.append(losses.sum())
             counts.append((num_hits > 0).sum().float())
         yield Loss(optimizer="main", total=torch.stack(totals).sum(), count=torch.stack(counts).sum())
+
+    def _targets(self, batch: Batch[Tensor]) -> Tensor:
+        """(B, K): K is 1 where what comes next is all that is asked for."""
+        return batch.labels[self.label][:, :1] if self.next_only else batch.labels[self.label]
 
     def score(self, batch: Batch[Tensor]) -> Tensor:
         """(B, I): the logarithm of each item's probability, PAD and UNKNOWN at -inf. Candidates share their mass as they are ranked."""
@@ -99,7 +105,7 @@ class Blend(nn.Module):
             share /= share.sum(1, keepdim=True).clamp(min=_FLOOR)
             candidate = share.topk(min(self.candidates, share.shape[1] - FIRST_INDEX), dim=1).indices  # (B, C)
             features = [((opinion.gather(1, candidate) + _FLOOR).log() + _SHIFT) / _SCALE for opinion in opinions]
-            features += self._context(item, candidate)
+            features += [*own_events(batch, candidate).unbind(2), *self._context(item, candidate)]
         logits = self.out(F.gelu(self.hidden(torch.stack(features, dim=2)))).squeeze(2)  # (B, C, F) → (B, C)
         return candidate, logits, share
 
@@ -113,19 +119,14 @@ class Blend(nn.Module):
                 yield _shares(expert.trail(batch))
 
     def _context(self, item: Tensor, candidate: Tensor) -> list[Tensor]:
-        """(B, C) each: how popular the candidate is, how lately the row had it (1: last, 0: never), how long the row is, and how often
-        its last item was counted."""
+        """(B, C) each: how popular the candidate is, how long the row is, and how often its last item was counted."""
         first = next(iter(self.experts.values()))
         assert isinstance(first, Counted)
         popularity = first.shares()  # (I,)
-        back = torch.arange(item.shape[1] - 1, -1, -1, device=item.device)
-        weight = torch.where(item > PAD, 1.0 / (1.0 + back), 0.0)  # (B, T), rising: the largest is the latest
-        lately = torch.zeros((len(item), len(popularity)), device=item.device).scatter_reduce_(1, item, weight, "amax")
         length = (item > PAD).sum(1, keepdim=True).float().clamp(min=1).log() / 2.0
         last = popularity[last_known(item)][:, None]
         return [
             ((popularity[candidate] + _FLOOR).log() + _SHIFT) / _SCALE,
-            lately.gather(1, candidate),
             length.expand(candidate.shape),
             (((last + _FLOOR).log() + _SHIFT) / _SCALE).expand(candidate.shape),
         ]

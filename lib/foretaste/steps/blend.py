@@ -75,7 +75,7 @@ def described(plan: Plan, settings: BlendSettings, counted: CountedSettings) -> 
     """What `models.restored` builds it from."""
     return {
         "name": "blend",
-        "features": tuple(dict.fromkeys(("item", *plan.model.features))),
+        "features": tuple(dict.fromkeys(("item", "gap", *plan.model.features))),
         "network": {"name": plan.model.name, **options_of(plan.model.name, plan.options)},
         "experts": dict.fromkeys(settings.experts, counted.options),
         "candidates": settings.candidates,
