@@ -35,7 +35,7 @@ def rows(num_rows: int) -> Batch[torch.Tensor]:
     following = 2 + (item[:, -1] - 1) % 6
     labels = {"next_items": torch.stack([following, torch.zeros_like(following)], dim=1), "returns": item[:, -1] % 2}
     return Batch(
-        features={"item": item.int(), "event": torch.where(item > 0, 1 + item % 2, 0).int()},
+        features={"item": item.int(), "event": torch.where(item > 0, 1 + item % 2, 0).int(), "gap": torch.where(item > 0, 2, 0).int()},
         length=length.int(),
         fresh=length.int(),
         recency=torch.full((num_rows,), 5).int(),
