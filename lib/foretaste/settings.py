@@ -230,6 +230,7 @@ class ModelSettings(Strict):
     hidden:     units of each recurrent layer, bottom first
     layers, heads, block, position: a transformer's
     latent, kl_weight, free_bits, anneal_steps: a variational model's (models/variational.py)
+    adversary, adversarial_weight, gradient_weight, temperature, and latent and anneal_steps: a GAN's (models/gan.py)
     features:   the inputs, one embedding each
     tied:       items are scored by the vectors that they are read with (constrained), or by vectors of their own; the former unless
                 the network's paper says otherwise
@@ -251,6 +252,10 @@ class ModelSettings(Strict):
     kl_weight: float | None = Field(default=None, ge=0)
     free_bits: float | None = Field(default=None, ge=0)
     anneal_steps: int | None = Field(default=None, ge=0)
+    adversary: Literal["wasserstein", "minimax"] | None = None
+    adversarial_weight: float | None = Field(default=None, ge=0)
+    gradient_weight: float | None = Field(default=None, ge=0)
+    temperature: float | None = Field(default=None, gt=0)
     features: tuple[Feature, ...] = Field(default=("item",), min_length=1)
     tied: bool | None = None
     output_bias: bool = True

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from foretaste.contract import FEATURES
 from foretaste.errors import ModelError
-from foretaste.models import MODELS, Model, Objective
+from foretaste.models import GAN, MODELS, Model, Objective
 from foretaste.models.rows import by_length, left_aligned
 from foretaste.models.variational import Variational
 from tests.models.rows import HISTORIES, LONG, NETWORKS, SIZES, batch_of, model_of
@@ -28,8 +28,8 @@ a_few = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCh
 
 
 def test_every_trained_network_is_tested() -> None:
-    variational = {name for name, kind in MODELS.items() if issubclass(kind, Variational)}  # theirs are in test_variational.py
-    assert {options["name"] for options in NETWORKS.values()} == set(MODELS) - variational
+    generative = {name for name, kind in MODELS.items() if issubclass(kind, Variational | GAN)}  # test_variational.py, test_gan.py
+    assert {options["name"] for options in NETWORKS.values()} == set(MODELS) - generative
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -153,10 +153,10 @@ def test_an_output_without_bias_has_no_parameter_for_it() -> None:
 
 def test_popularity_is_where_an_items_head_starts() -> None:
     model = model_of("gru")
-    model.follow(torch.tensor([4.0, 2.0, 1.0, 1.0, 1.0, 1.0, 10.0]))
+    model.follow({"popularity": torch.tensor([4.0, 2.0, 1.0, 1.0, 1.0, 1.0, 10.0])})
     assert model.item_weights()[1][2:].exp().tolist() == pytest.approx([0.2, 0.1, 0.05, 0.05, 0.05, 0.05, 0.5])
     calm = model_of("gru", objective=OBJECTIVES["bpr_max"])  # it keeps scores near 0
-    calm.follow(torch.tensor([4.0, 2.0, 1.0, 1.0, 1.0, 1.0, 10.0]))
+    calm.follow({"popularity": torch.tensor([4.0, 2.0, 1.0, 1.0, 1.0, 1.0, 10.0])})
     assert calm.item_weights()[1][2:].tolist() == [0.0] * 7
 
 

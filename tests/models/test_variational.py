@@ -1,6 +1,7 @@
 """Variational models: the bound against torch.distributions, its annealing, what they say of themselves, and rows drawn from them."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ from safetensors.torch import load_file
 from torch.distributions import Independent, Normal, kl_divergence
 
 from foretaste.errors import DivergedError, ModelError
-from foretaste.models import MODELS, build, variational
+from foretaste.models import MODELS, Conditions, build, variational
 from foretaste.models.mult_vae import is_new
 from foretaste.models.rows import left_aligned
 from foretaste.models.vae import VAE
-from foretaste.models.variational import SETTLED, Variational, divergence
+from foretaste.models.variational import SETTLED, Variational, divergence, drawn
 from foretaste.training.loop import fit
 from foretaste.training.ranks import Alone
 from tests.models.rows import HISTORIES, LONG, SIZES, batch_of, model_of
@@ -41,13 +42,13 @@ def test_the_divergence_is_that_of_torch_distributions() -> None:
 
 
 def test_z_is_drawn_from_its_posterior() -> None:
-    model, size = of("vae").train(), 40_000
-    torch.manual_seed(1)
-    z = model.drawn(torch.full((size, 1), 2.0), torch.full((size, 1), math.log(0.25)))
+    model, size = of("vae").train(), 8_000
+    epsilon = model.epsilon(batch_of([[2]] * size, 5)).flatten()[:, None]
+    z = drawn(torch.full((len(epsilon), 1), 2.0), torch.full((len(epsilon), 1), math.log(0.25)), epsilon)
     assert z.mean().item() == pytest.approx(2.0, abs=0.02)
     assert z.std().item() == pytest.approx(0.5, abs=0.02)
     mean = torch.full((2, 1), 2.0, requires_grad=True)
-    model.drawn(mean, torch.zeros(2, 1)).sum().backward()  # the draw carries the gradient
+    drawn(mean, torch.zeros(2, 1), epsilon[:2]).sum().backward()  # the draw carries the gradient
     assert mean.grad is not None
     assert mean.grad.tolist() == [[1.0], [1.0]]
 
@@ -181,12 +182,14 @@ def test_only_items_are_drawn_and_a_circle_that_was_learnt_is_gone_round(tmp_pat
     assert result.metrics["mrr"] == 1.0
     assert result.metrics["active_units"] > 0
     model = trained(tmp_path, result.weights, options)
-    drawn = model.sample(200, 6, torch.Generator().manual_seed(1))
-    assert drawn.shape == (200, 6)
-    follows = drawn[:, 1:] == 2 + (drawn[:, :-1] - 1) % 6
+    asked, seed = replace(Conditions.none(200), budget=torch.full((200,), 6)), torch.arange(200)
+    item = model.draw(asked, seed).item.long()[:, -6:]
+    assert item.min() >= 2
+    follows = item[:, 1:] == 2 + (item[:, :-1] - 1) % 6
     assert follows.float().mean().item() > 0.6  # one in six by chance
-    assert len(drawn[:, 0].unique()) > 1  # the prior starts anywhere
-    torch.testing.assert_close(drawn, model.sample(200, 6, torch.Generator().manual_seed(1)))
+    assert len(item[:, 0].unique()) > 1  # the prior starts anywhere
+    alone = model.draw(replace(Conditions.none(1), budget=torch.tensor([4])), seed[7:8]).item[0]
+    assert alone.tolist() == [0] * (len(alone) - 4) + item[7, :4].tolist()  # a row's own, whatever the batch
 
 
 def test_a_bag_is_learnt_by_heart(tmp_path: Path) -> None:
@@ -205,8 +208,10 @@ def test_too_much_weight_on_the_divergence_ends_in_plain_words(tmp_path: Path, m
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ModelError, match="says which items come, and nothing else"):
         model_of("vae", "binary")
-    with pytest.raises(ModelError, match="cannot be drawn from a model with other features"):
-        of("vae", features=("item", "gap")).sample(1, 2, torch.Generator())
+    with pytest.raises(ModelError, match="a VAE that reads more than items cannot write rows"):
+        of("vae", features=("item", "gap")).draw(Conditions.none(1), torch.tensor([1]))
+    with pytest.raises(ModelError, match="MultVAE writes no sequences"):
+        of("mult_vae").draw(Conditions.none(1), torch.tensor([1]))
     with pytest.raises(ModelError, match="vae has no setting layers"):
         model_of("vae", layers=2)
 

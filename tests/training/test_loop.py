@@ -65,10 +65,18 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Pat
     assert not torch.equal(first["embeddings.item.weight"], other["embeddings.item.weight"])
 
 
-@pytest.mark.parametrize(("name", "schedule"), [("gru", "constant"), ("transformer", "cosine")])
-def test_a_resumed_fit_equals_an_undisturbed_one(tmp_path: Path, name: str, schedule: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "schedule"),
+    [
+        ({"name": "gru"}, "constant"),
+        ({"name": "transformer"}, "cosine"),
+        ({"name": "vae", "latent": 4}, "constant"),
+        ({"name": "gan", "latent": 4, "anneal_steps": 7, "features": ["item", "event"]}, "constant"),  # with both players when cut off
+    ],
+)
+def test_a_resumed_fit_equals_an_undisturbed_one(tmp_path: Path, model: dict[str, Any], schedule: str) -> None:
     whole = {"epochs": 4, "patience": 4, "warmup_steps": 3, "average": 0.9, "l1": 0.01, "loss": SAMPLED, "augment": AUGMENT}
-    options: dict[str, Any] = {"model": {"dropout": 0.3, "name": name}, "fit": {**whole, "schedule": schedule}}
+    options: dict[str, Any] = {"model": {"dropout": 0.3, **model}, "fit": {**whole, "schedule": schedule}}
     straight = fitted(toys.plan(tmp_path / "straight", **options))
     fitted(replace(toys.plan(tmp_path / "halves", **options), last_epoch=2))
     lines: list[str] = []
@@ -96,6 +104,26 @@ def test_ranks_learn_what_one_process_learns(tmp_path: Path, name: str, loss: st
     assert three.size == 3
     assert toys.losses(three.history) == pytest.approx(toys.losses(one.history), rel=1e-4)
     assert [entry["targets"] for entry in three.history] == [entry["targets"] for entry in one.history]
+    torch.testing.assert_close(weights(three), weights(one), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"name": "vae", "latent": 4},
+        {"name": "mult_vae", "latent": 4, "embedding": None},
+        {"name": "gan", "latent": 4, "anneal_steps": 3, "adversary": "wasserstein", "features": ["item", "event"]},
+        {"name": "gan", "latent": 4, "anneal_steps": 0, "adversary": "minimax", "features": ["item", "event"]},
+    ],
+)
+@pytest.mark.parametrize("loss", ["cross_entropy", "sampled_softmax"])
+def test_ranks_of_a_generative_model_draw_what_one_process_draws(tmp_path: Path, model: dict[str, Any], loss: str) -> None:
+    settings = {"loss": {"name": loss, **LOSSES[loss]}, "epochs": 2}
+    one = fitted(toys.plan(tmp_path / "one", model=model, fit=settings))
+    three = toys.fitted_together(toys.plan(tmp_path / "three", model=model, fit=settings), size=3)
+    assert len(toys.losses(one.history)) == (4 if model["name"] == "gan" else 2)
+    assert toys.losses(three.history) == pytest.approx(toys.losses(one.history), rel=1e-4)
+    assert dict(three.metrics) == pytest.approx(dict(one.metrics), rel=1e-3)
     torch.testing.assert_close(weights(three), weights(one), atol=1e-4, rtol=1e-3)
 
 

@@ -41,6 +41,16 @@ def assert_same_fit(first: Fitted, second: Fitted) -> None:
 
 
 @pytest.mark.cluster
+def test_two_ranks_of_a_gan_equal_one_process_for_both_its_optimizers(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"model": {"name": "gan", "latent": 4, "anneal_steps": 2, "features": ["item", "event"]}}
+    alone = launch(on_disk(tmp_path, "alone", **options), TrainingSettings(threads=1), report=toys.quiet)
+    both = launch(on_disk(tmp_path, "both", **options), TrainingSettings(launcher="horovodrun", workers=2, threads=1), report=toys.quiet)
+    assert both.size == 2
+    assert {"loss of discriminator", "loss of generator"} <= set(both.history[0])
+    assert_same_fit(both, alone)
+
+
+@pytest.mark.cluster
 def test_two_ranks_inside_spark_equal_one_process(tmp_path: Path, spark: SparkSession) -> None:
     sampled = {"loss": {"name": "sampled_softmax", "negatives": {"number": 4}}, "augment": {"crop": 0.3, "mask": 0.2, "reorder": 0.3}}
     alone = launch(on_disk(tmp_path, "alone", fit=sampled), TrainingSettings(threads=1), report=toys.quiet)

@@ -163,4 +163,5 @@ def quiet(line: str) -> None:
 
 
 def losses(history: Sequence[Any]) -> list[float]:
-    return [entry["loss"] for entry in history]
+    """Of each epoch; of a model with several optimizers all of theirs, one after another."""
+    return [value for entry in history for name, value in entry.items() if name.startswith("loss")]

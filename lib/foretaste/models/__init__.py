@@ -6,7 +6,9 @@ from typing import Any
 from foretaste.contract import FIRST_INDEX, Sizes
 from foretaste.errors import ModelError
 from foretaste.models.blend import Blend
+from foretaste.models.conditions import Conditions
 from foretaste.models.counted import Counted, Options
+from foretaste.models.gan import GAN
 from foretaste.models.losses import Loss, Objective
 from foretaste.models.model import Model
 from foretaste.models.mult_vae import MultVAE
@@ -27,6 +29,7 @@ MODELS: dict[str, type[Model]] = {
     "transformer": Transformer,
     "vae": VAE,
     "mult_vae": MultVAE,
+    "gan": GAN,
 }
 COUNTED: dict[str, type[Counted]] = {
     "popularity": Popularity,
@@ -83,8 +86,10 @@ def restored(stored: Mapping[str, Any], *, head: str, label: str, sizes: Sizes) 
 
 __all__ = [
     "COUNTED",
+    "GAN",
     "MODELS",
     "Blend",
+    "Conditions",
     "Counted",
     "Loss",
     "Model",

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from foretaste.contract import Batch, Sizes
 from foretaste.errors import ModelError
+from foretaste.models.conditions import Conditions
 from foretaste.models.heads import INIT_STD, BinaryHead, ItemsHead
 from foretaste.models.losses import Loss, Objective
 from foretaste.models.rows import by_length, last, left_aligned
@@ -35,12 +36,18 @@ class Model(nn.Module):
     A subclass gives `encode`; one with several optimizers (a GAN) gives `optimizers` and `step` too.
     presets:    size → option → value; what a network of that size is built with where settings do not say otherwise
     parts_rows: whether rows of like length are encoded together on a CPU, where padding costs most
+    reads_categories: whether `follow` is to be given the category of each item
+    writes: whether it can `draw`
+    place: (rows of the step's global batch, which of them is the first here), where ranks share it: the loop says so
     num_observed: how many sums `observe` gives; 0: there is nothing to watch, and neither it nor `health` is asked
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
     num_observed: int = 0
     parts_rows: ClassVar[bool] = True
+    reads_categories: ClassVar[bool] = False
+    writes: ClassVar[bool] = False
+    place: tuple[int, int] | None = None
 
     def __init__(
         self,
@@ -98,10 +105,10 @@ class Model(nn.Module):
             return checkpoint(function, *inputs, use_reentrant=False)  # type: ignore[no-any-return]
         return function(*inputs)
 
-    def follow(self, popularity: Tensor) -> None:
-        """Starts an items head at this popularity, (I - FIRST_INDEX,) positive. Before the first step, not after."""
+    def follow(self, tables: Mapping[str, Tensor]) -> None:
+        """Starts at what was counted (Plan.tables): an items head at `popularity`. Before the first step, not after."""
         if isinstance(self.head, ItemsHead):
-            self.head.follow(popularity)
+            self.head.follow(tables["popularity"])
 
     def optimizers(self, *, learning_rate: float, weight_decay: float) -> dict[str, Optimizer]:
         """One AdamW over all parameters, by the name that `step` uses. Matrices decay; biases, gains and position tables do not."""
@@ -123,6 +130,10 @@ class Model(nn.Module):
     def score(self, batch: Batch[Tensor]) -> Tensor:
         """(B, num_items) logits of what comes next, PAD and UNKNOWN at -inf; or the (B,) logits of a binary head."""
         return self.head.score(self._last_states(batch), batch)
+
+    def draw(self, conditions: Conditions, seed: Tensor) -> Batch[Tensor]:
+        """Rows that nobody wrote, left-padded to the model's length, of so many conditions and seeds, (B,) int64: see chance.py."""
+        raise ModelError(f"{type(self).__name__} writes no sequences", where="model.name", fix="Use gan or vae.")
 
     def observe(self, batch: Batch[Tensor]) -> Tensor:
         """(num_observed,) float64 on the CPU: sums over validation rows, which ranks add up for `health`."""

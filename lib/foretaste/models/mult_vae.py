@@ -12,7 +12,7 @@ from foretaste.contract import FIRST_INDEX, PAD, UNKNOWN, Batch
 from foretaste.models.losses import Loss
 from foretaste.models.presets import BAG
 from foretaste.models.rows import last
-from foretaste.models.variational import Variational, log_likelihood
+from foretaste.models.variational import Variational, drawn, log_likelihood
 
 
 class MultVAE(Variational):
@@ -45,9 +45,10 @@ class MultVAE(Variational):
         head = self._items_head()
         weights, bias = head.item_weights()
         totals, rows = [], 0
-        for _, part in self._parts(batch):
+        epsilon = self.epsilon(batch)[:, 0]  # (B, Z)
+        for place, part in self._parts(batch):
             mean, log_variance = (last(of, part.length) for of in self.posterior(part))  # (b, Z) each
-            states = head.represent(self.decoder(self.drawn(mean, log_variance)))
+            states = head.represent(self.decoder(drawn(mean, log_variance, epsilon[place])))
             likelihood = log_likelihood(states, weights[FIRST_INDEX:], bias[FIRST_INDEX:])  # (b, I - 2)
             item = part.item.long()
             bag = likelihood.gather(1, (item - FIRST_INDEX).clamp(min=0)) * is_new(part.item)  # (b, T)

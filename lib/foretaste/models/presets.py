@@ -37,6 +37,13 @@ BAG: Presets = {
     for size, hidden, latent in (("tiny", 64, 16), ("base", 256, 64), ("large", 600, 200))
 }
 
+_PLAYED = {"adversary": "wasserstein", "adversarial_weight": 1.0, "gradient_weight": 10.0, "temperature": 1.0, "anneal_steps": 500}
+ADVERSARIAL: Presets = {
+    "tiny": {"embedding": 32, "hidden": (32,), "dropout": 0.0, "latent": 16, **_PLAYED},
+    "base": {"embedding": 64, "hidden": (128,), "dropout": 0.1, "latent": 32, **_PLAYED},
+    "large": {"embedding": 256, "hidden": (512, 512), "dropout": 0.1, "latent": 64, **_PLAYED},
+}
+
 
 def resolved(name: str, presets: Presets, options: Mapping[str, Any]) -> dict[str, Any]:
     """All options of that network: its preset for `size` (base unless given), with the given ones that are not None on top.

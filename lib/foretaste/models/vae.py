@@ -6,28 +6,31 @@ follows. Unlike there the decoder predicts the next item alone, as every next-it
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from foretaste.contract import FIRST_INDEX, Batch
+from foretaste.contract import UNKNOWN, Batch
 from foretaste.errors import ModelError
+from foretaste.models import chance
+from foretaste.models.conditions import Conditions
 from foretaste.models.heads import next_item_targets
 from foretaste.models.losses import Loss
 from foretaste.models.presets import VARIATIONAL
-from foretaste.models.variational import Variational
+from foretaste.models.variational import Variational, drawn
 
 
 class VAE(Variational):
     """Embeddings → GRU layers, one for each number in `hidden` → posterior → decoder → an items head."""
 
     presets = VARIATIONAL
+    writes: ClassVar[bool] = True
 
     def __init__(self, *, embedding: int, hidden: tuple[int, ...], dropout: float, embedding_dropout: float | None, **others: Any) -> None:
         widths = (embedding, *hidden)
         super().__init__(embedding=embedding, width=widths[-1], **others)
-        self.widths = widths
+        self.widths, self.length = widths, others["sizes"].length
         self.layers = nn.ModuleList(nn.GRU(width, units, batch_first=True) for width, units in pairwise(widths))
         self.embedding_dropout = nn.Dropout(dropout if embedding_dropout is None else embedding_dropout)
         self.dropout = nn.Dropout(dropout)
@@ -43,41 +46,45 @@ class VAE(Variational):
         self.steps += 1
         head = self._items_head()
         posteriors, answers = [], []
-        for _, part in self._parts(batch):
+        epsilon = self.epsilon(batch)
+        for rows, part in self._parts(batch):
             where, targets = next_item_targets(part, self.label)
-            both = torch.cat(self.posterior(part), dim=-1).flatten(0, 1)  # (b · T, 2 Z)
-            posteriors.append(both.index_select(0, where))
+            of_part = epsilon[rows, : part.item.shape[1]]
+            all_three = torch.cat([*self.posterior(part), of_part], dim=-1).flatten(0, 1)  # (b · T, 3 Z)
+            posteriors.append(all_three.index_select(0, where))
             answers.append(targets)
-        mean, log_variance = torch.cat(posteriors).chunk(2, dim=1)  # (N, Z) each
+        mean, log_variance, chosen = torch.cat(posteriors).chunk(3, dim=1)  # (N, Z) each
         answer = torch.cat(answers)
-        states = head.represent(self.decoder(self.drawn(mean, log_variance)))
+        states = head.represent(self.decoder(drawn(mean, log_variance, chosen)))
         total = head.loss(states, answer, self.noise) + self.cost(mean, log_variance)
         yield Loss(optimizer="main", total=total, count=torch.tensor(float(len(answer)), device=answer.device))
 
     @torch.no_grad()
-    def sample(self, num: int, length: int, generator: torch.Generator) -> Tensor:
-        """(num, length) items of rows that nobody wrote: the first from the prior, each next one from the posterior after those so far.
+    def draw(self, conditions: Conditions, seed: Tensor) -> Batch[Tensor]:
+        """Rows of `conditions.budget` items: the first from the prior, each next one from the posterior after those so far.
 
-        Only for a model that reads nothing but items. (num, I) probabilities are held at a time: ask for as many rows as that allows.
+        Only of a model that reads nothing but items, and nothing but a budget may be asked for. Holds (B, I) numbers.
         """
         if tuple(self.embeddings) != ("item",):
-            raise ModelError(
-                "rows cannot be drawn from a model with other features than item", where="model.features", fix="Train without."
-            )
-        head, states, items = self._items_head(), [None] * len(self.layers), []
-        z = torch.randn(num, self.latent, generator=generator)
-        for _ in range(length):
-            weights, bias = head.item_weights()
-            logits = torch.addmm(bias, head.represent(self.decoder(z)), weights.T)  # (num, I)
-            items.append(torch.multinomial(torch.softmax(logits, dim=1), 1, generator=generator).squeeze(1))
-            x = self.embeddings["item"](items[-1][:, None])  # (num, 1, E)
+            raise ModelError("a VAE that reads more than items cannot write rows", where="model.features", fix="Train without.")
+        budget = conditions.budget.clamp(min=1, max=self.length)
+        head = self._items_head()
+        weights, bias = head.item_weights()
+        item = torch.zeros(len(budget), self.length, dtype=torch.int32, device=bias.device)
+        z, states = chance.normal(seed, 0, self.latent), [None] * len(self.layers)
+        rows = torch.arange(len(budget), device=bias.device)
+        for event in range(int(budget.max())):
+            logits = torch.addmm(bias, head.represent(self.decoder(z)), weights.T)  # (B, I)
+            code = chance.choice(logits, chance.uniform(seed, 2 * event + 1, 1).squeeze(1))
+            inside = event < budget
+            item[rows[inside], (self.length - budget + event)[inside]] = code[inside].int()
+            x = self.embeddings["item"](code[:, None])  # (B, 1, E)
             for number, layer in enumerate(self.layers):
                 x, states[number] = layer(x, states[number])
             mean, log_variance = self.to_posterior(x[:, 0]).chunk(2, dim=1)
-            z = mean + (0.5 * log_variance).exp() * torch.randn(num, self.latent, generator=generator)
-        drawn = torch.stack(items, dim=1)
-        assert int(drawn.min()) >= FIRST_INDEX
-        return drawn
+            z = drawn(mean, log_variance, chance.normal(seed, 2 * event + 2, self.latent))
+        length = budget.int()
+        return Batch(features={"item": item}, length=length, fresh=length, recency=torch.full_like(length, UNKNOWN))
 
     def activations(self, length: int) -> int:
         embedding, *units = self.widths

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from foretaste.contract import Batch
 from foretaste.errors import ModelError
+from foretaste.models import chance
 from foretaste.models.model import Health, Model
 from foretaste.models.rows import last
 
@@ -63,11 +64,16 @@ class Variational(Model):
         return mean, log_variance
 
     def encode(self, batch: Batch[Tensor]) -> Tensor:
-        return self.decoder(self.drawn(*self.posterior(batch)))  # type: ignore[no-any-return]
+        """What the posterior's mean is decoded into."""
+        return self.decoder(self.posterior(batch)[0])  # type: ignore[no-any-return]
 
-    def drawn(self, mean: Tensor, log_variance: Tensor) -> Tensor:
-        """z, by the reparameterisation mean + deviation · ε; the mean itself where nothing is learnt."""
-        return mean + (0.5 * log_variance).exp() * torch.randn_like(mean) if self.training else mean
+    def epsilon(self, batch: Batch[Tensor]) -> Tensor:
+        """(B, T, Z) of N(0, 1) for left-aligned rows, the same for a row however many ranks share the step; 0 where nothing is learnt."""
+        rows, length = batch.item.shape
+        if not self.training:
+            return torch.zeros(rows, length, self.latent, device=batch.length.device)
+        seed = chance.seeds(rows, self.noise, self.place).to(batch.length.device)
+        return chance.normal(seed, 0, length * self.latent).view(rows, length, self.latent)
 
     def latents(self, batch: Batch[Tensor]) -> Tensor:
         """(B, Z): the posterior's mean after each row's last event."""
@@ -107,6 +113,11 @@ class Variational(Model):
         parts = self._parts(batch)
         found = torch.cat([last(function(part), part.length) for _, part in parts])
         return found[torch.argsort(torch.cat([rows for rows, _ in parts]))]
+
+
+def drawn(mean: Tensor, log_variance: Tensor, epsilon: Tensor) -> Tensor:
+    """z, by the reparameterisation mean + deviation · ε."""
+    return mean + (0.5 * log_variance).exp() * epsilon
 
 
 def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -81,10 +81,13 @@ def check(name: str, settings: TaskSettings) -> None:
         count.check(name, TASKS[name], settings)
         return
     for altered in _variants(settings):
-        if TASKS[name].needs_latents and not issubclass(MODELS.get(altered.model.name, Model), Variational):
+        model = MODELS.get(altered.model.name, Model)
+        if TASKS[name].needs_latents and not issubclass(model, Variational):
             raise SettingsError(
                 f"{altered.model.name} makes no latent numbers", where=f"tasks.{name}.model.name", fix="Use vae or mult_vae."
             )
+        if TASKS[name].writes_sequences and not model.writes:
+            raise SettingsError(f"{altered.model.name} writes no sequences", where=f"tasks.{name}.model.name", fix="Use gan or vae.")
         try:
             options_of(altered.model.name, altered.model.model_dump(exclude={"name"}))
         except ModelError as error:
@@ -162,6 +165,8 @@ def _tables(warehouse: Warehouse, plan: Plan, splits: Sequence[str], *, with_sim
     tables: dict[str, NDArray[Any]] = {"popularity": popularity}
     if with_similar:
         tables["similar"] = _similar(rows, plan.sizes.num_items)
+    if MODELS[plan.model.name].reads_categories:
+        tables["category"] = most_frequent(rows, "category", plan.sizes.num_items)
     path = Path(plan.folder) / "tables.safetensors"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,6 +186,18 @@ def _similar(rows: DataFrame, num_items: int) -> NDArray[np.int32]:
     similar = np.full((num_items, NUM_SIMILAR), PAD, dtype=np.int32)
     similar[item, np.arange(len(neighbour)) - offset[item]] = neighbour
     return similar
+
+
+def most_frequent(rows: DataFrame, feature: str, num_items: int) -> NDArray[np.int64]:
+    """(num_items,): the code of that feature that each item's events have most often, the lowest where several do; PAD without any."""
+    events = rows.select(F.explode(F.arrays_zip("item", feature)).alias("event")).select(
+        "event.item", F.col(f"event.{feature}").alias("code")
+    )
+    counts = events.where((F.col("item") >= FIRST_INDEX) & (F.col("code") >= FIRST_INDEX)).groupBy("item", "code").count()
+    best = counts.groupBy("item").agg(F.max_by("code", F.struct("count", -F.col("code"))).alias("code")).toPandas()
+    codes = np.full(num_items, PAD, dtype=np.int64)
+    codes[best["item"].to_numpy()] = best["code"].to_numpy()
+    return codes
 
 
 def _fresh_items(rows: DataFrame) -> DataFrame:

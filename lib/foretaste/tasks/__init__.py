@@ -3,12 +3,13 @@
 No torch here: a task names its head and loss, and `models` looks them up, so that Spark can read the labels alone.
 """
 
+from foretaste.tasks.behaviour import BEHAVIOUR
 from foretaste.tasks.interest import INTEREST
 from foretaste.tasks.latents import LATENTS
 from foretaste.tasks.returns import RETURNS
 from foretaste.tasks.task import Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (INTEREST, RETURNS, LATENTS)}
+TASKS: dict[str, Task] = {task.name: task for task in (INTEREST, RETURNS, LATENTS, BEHAVIOUR)}
 
 
 __all__ = ["TASKS", "Task"]

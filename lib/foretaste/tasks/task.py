@@ -16,6 +16,7 @@ class Task:
                "calendar": every user at fixed moments, as at scoring time; anything else would bias a probability.
                Only `sequences.protocol` global_time has those; it says how validation and test rows are cut, too.
     needs_latents: its model makes a few numbers of each user, which scoring writes to user_latents
+    writes_sequences: its model writes rows, which jobs/synthesize.py puts into synthetic_sequences
     metrics:   "ranking" or "binary", the family in `evaluation` that judges it
     """
 
@@ -26,3 +27,4 @@ class Task:
     train_cut: Literal["window", "calendar"]
     metrics: Literal["ranking", "binary"]
     needs_latents: bool = False
+    writes_sequences: bool = False

@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from foretaste.contract import Batch
 from foretaste.errors import DivergedError, TrainingError
+from foretaste.feed.order import share
 from foretaste.feed.reader import batches
 from foretaste.feed.snapshot import Pin
 from foretaste.models import Blend, Loss, Model, Objective, build, restored
@@ -58,7 +59,10 @@ class _Fit:
         torch.manual_seed(plan.seed)
         self.model = _model(plan)
         if "popularity" in tables and isinstance(self.model, Model):
-            self.model.follow(tables["popularity"])
+            self.model.follow(tables)
+        if isinstance(self.model, Model):
+            first, _ = share(plan.fit.batch_size, ranks.rank, ranks.size)
+            self.model.place = (plan.fit.batch_size, first)
         self.model.to(self.device)
         self.optimizers = self.model.optimizers(learning_rate=plan.fit.learning_rate, weight_decay=plan.fit.weight_decay)
         self.steps_per_epoch = min(plan.train.num_rows // plan.fit.batch_size, plan.fit.max_steps or sys.maxsize)
@@ -126,16 +130,16 @@ class _Fit:
     def _epoch(self, state: State) -> State:
         number, started = state.epoch + 1, time.monotonic()
         torch.manual_seed(_seed(self.plan.seed, "dropout", number, self.ranks.rank))
-        loss, targets, steps = self._train(number)
+        losses, steps = self._train(number)
         trained = time.monotonic() - started
         pace = {"steps_per_s": steps / trained, "sequences_per_s": steps * self.plan.fit.batch_size / trained}
         verdict = self._judge(self.plan.valid) if self.plan.valid else None
         seconds = time.monotonic() - started
         metrics = verdict.metrics if verdict else {}
-        entry = {"epoch": number, "loss": loss, "targets": targets, "steps": steps, "seconds": seconds, **pace, **metrics}
+        entry = {"epoch": number, **losses, "steps": steps, "seconds": seconds, **pace, **metrics}
         shown = "".join(f", {name} {value:.4f}" for name, value in metrics.items() if name != "rows")
         self.report(
-            f"{self.plan.task}: epoch {number} of {self.plan.end}, {steps} steps, loss {loss:.4f}{shown}, {seconds:.0f} s, "
+            f"{self.plan.task}: epoch {number} of {self.plan.end}, {steps} steps, {_told(losses)}{shown}, {seconds:.0f} s, "
             f"{pace['steps_per_s']:.1f} steps/s, {pace['sequences_per_s']:,.0f} sequences/s"
         )
         if state.epoch == 0:
@@ -148,11 +152,11 @@ class _Fit:
             state = replace(state, best_epoch=number, best_value=verdict.value, metrics=verdict.metrics, calibration=verdict.calibration)
         return state
 
-    def _train(self, epoch: int) -> tuple[float, float, int]:
-        """One pass over the training rows → the mean loss, the targets and the steps of all ranks."""
+    def _train(self, epoch: int) -> tuple[dict[str, float], int]:
+        """One pass over the training rows → the mean loss of each optimizer, the targets of them all, and the steps."""
         self.model.train()
         fit = self.plan.fit
-        total, count, step, told = 0.0, 0.0, 0, time.monotonic()
+        sums, step, told = dict.fromkeys(self.optimizers, (0.0, 0.0)), 0, time.monotonic()
         with closing(self._batches(self.plan.train, epoch=epoch, shuffle=True, drop_uneven=True)) as rows:
             for step, batch in enumerate(rows, start=1):
                 self.model.noise.manual_seed(_seed(self.plan.seed, "noise", epoch, step))
@@ -160,21 +164,21 @@ class _Fit:
                 with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
                     for loss in self.model.step(changed):
                         summed, targets = self._descend(loss, epoch, step)
-                        total, count = total + summed, count + targets
+                        total, count = sums[loss.optimizer]
+                        sums[loss.optimizer] = (total + summed, count + targets)
                 if self.average is not None:
                     self.average.follow((epoch - 1) * self.steps_per_epoch + step)
                 if time.monotonic() - told > LINE_EVERY_S:
                     told = time.monotonic()
-                    self.report(
-                        f"{self.plan.task}: epoch {epoch}, step {step} of {self.steps_per_epoch}, loss {total / max(count, 1.0):.4f}"
-                    )
+                    self.report(f"{self.plan.task}: epoch {epoch}, step {step} of {self.steps_per_epoch}, {_told(_means(sums))}")
                 if step == fit.max_steps:
                     break
-        if count == 0:
+        means = _means(sums)
+        if means["targets"] == 0:
             raise TrainingError(
                 "there is nothing to learn: no training row has a target", where=self.plan.task, fix="Lower sequences.min_item_count."
             )
-        return total / count, count, step
+        return means, step
 
     def _augmented(self, batch: Batch[Tensor], epoch: int, step: int) -> Batch[Tensor]:
         seed = _seed(self.plan.seed, "augment", epoch, step)
@@ -255,6 +259,18 @@ class _Fit:
                 self.average.settle()
             checkpoints.write(path, checkpoints.pack_weights(self.model))
         return str(path)
+
+
+def _means(sums: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """`loss`, or `loss of …` each of several optimizers, of those that had something to learn; and the `targets` of them all."""
+    several = len(sums) > 1
+    learnt = {name: total / count for name, (total, count) in sums.items() if count}
+    means = {f"loss of {name}" if several else "loss": mean for name, mean in learnt.items()}
+    return {**means, "targets": sum(count for _, count in sums.values())}
+
+
+def _told(means: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in means.items() if name != "targets")
 
 
 def _model(plan: Plan) -> Model | Blend:

@@ -25,6 +25,7 @@ class Plan:
     last_epoch: where it ends, if before fit.epochs; the schedule is still that of all of them
     leave_out_seen: items of a row's history are no candidates when it is judged
     tables:  a safetensors file, or None: `popularity` (num_items - FIRST_INDEX,), how often each item is a target, positive;
+             `category` (num_items,), the one that each item is of most often, 0 for none;
              `similar` (num_items, k), the items that come with each item most often, PAD where there are fewer
     next_only: the first item of a label is what is asked for, not all of them
     blend, start: fit the ranker of a blend instead of `model`: what models.restored builds it from, and the file of all its tensors
@@ -113,8 +114,8 @@ class Fitted:
     value:       of the best epoch, what it was chosen by: the larger the better
     metrics:     of the best epoch, on the validation rows; none where there were none
     calibration: slope and intercept of a binary head's logits; None for others
-    history:     one entry an epoch: epoch, loss (mean over targets), targets, steps, seconds (with judging), steps_per_s and
-                 sequences_per_s (without), and the validation metrics
+    history:     one entry an epoch: epoch, loss (mean over targets; `loss of …` each of several optimizers), targets, steps, seconds (with
+                 judging), steps_per_s and sequences_per_s (without), and the validation metrics
     notes:       what else is worth a line, such as a broken checkpoint or a lost rank
     """
 
