@@ -42,7 +42,10 @@ def assert_same_fit(first: Fitted, second: Fitted) -> None:
 
 @pytest.mark.cluster
 def test_two_ranks_of_a_gan_equal_one_process_for_both_its_optimizers(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"model": {"name": "gan", "latent": 4, "anneal_steps": 2, "features": ["item", "event"]}}
+    options: dict[str, Any] = {
+        "model": {"name": "gan", "latent": 4, "anneal_steps": 2, "features": ["item", "event"]},
+        "fit": {"epochs": 1},
+    }
     alone = launch(on_disk(tmp_path, "alone", **options), TrainingSettings(threads=1), report=toys.quiet)
     both = launch(on_disk(tmp_path, "both", **options), TrainingSettings(launcher="horovodrun", workers=2, threads=1), report=toys.quiet)
     assert both.size == 2
