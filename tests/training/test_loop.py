@@ -119,13 +119,13 @@ def test_ranks_learn_what_one_process_learns(tmp_path: Path, name: str, loss: st
 @pytest.mark.parametrize("loss", ["cross_entropy", "sampled_softmax"])
 def test_ranks_of_a_generative_model_draw_what_one_process_draws(tmp_path: Path, model: dict[str, Any], loss: str) -> None:
     """For an epoch: after many steps the last bit of a sum decides a choice of a GAN's roll-out, and both are right in their way."""
-    settings = {"loss": {"name": loss, **LOSSES[loss]}, "epochs": 1}
+    settings = {"loss": {"name": loss, **LOSSES[loss]}, "epochs": 1, "learning_rate": 0.001}
     one = fitted(toys.plan(tmp_path / "one", model=model, fit=settings))
     three = toys.fitted_together(toys.plan(tmp_path / "three", model=model, fit=settings), size=3)
     assert len(toys.losses(one.history)) == (2 if model["name"] == "gan" else 1)
     assert toys.losses(three.history) == pytest.approx(toys.losses(one.history), rel=1e-4)
     assert dict(three.metrics) == pytest.approx(dict(one.metrics), rel=1e-3)
-    torch.testing.assert_close(weights(three), weights(one), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(weights(three), weights(one), atol=5e-4, rtol=1e-3)  # Adam makes steps of gradients that are rounding alone
 
 
 @pytest.mark.parametrize("loss", LOSSES)
