@@ -36,6 +36,7 @@ setup(
         "rich>=15",
         "safetensors>=0.8",
         "scikit-learn>=1.9",
+        "scipy>=1.17",
         "typer>=0.29",
     ],
     extras_require={

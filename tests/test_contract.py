@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foretaste.contract import FEATURES, NUM_GAP_BUCKETS, UNKNOWN, Batch, Sizes, gap_bucket
+from foretaste.contract import FEATURES, NUM_GAP_BUCKETS, UNKNOWN, Batch, Sizes, gap_bucket, seconds_of
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,9 @@ def test_map_reaches_every_array() -> None:
     doubled = batch.map(lambda array: array * 2)
     arrays = [*doubled.features.values(), doubled.length, doubled.fresh, doubled.recency, *doubled.labels.values()]
     assert [array.tolist() for array in arrays] == [[2, 2]] * 6
+
+
+@given(bucket=st.integers(2, NUM_GAP_BUCKETS - 1), point=st.floats(0, 1, exclude_max=True))
+def test_seconds_of_a_bucket_fall_into_it(bucket: int, point: float) -> None:
+    assert gap_bucket(seconds_of(np.array([bucket]), np.array([point]))).tolist() == [bucket]
+    assert seconds_of(np.array([1]), np.array([point])).tolist() == [0]

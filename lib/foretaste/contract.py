@@ -49,6 +49,24 @@ def gap_bucket(seconds: NDArray[Any]) -> NDArray[np.int32]:
     return np.where(np.isnan(seconds), UNKNOWN, buckets).astype(np.int32)
 
 
+def seconds_of(bucket: NDArray[Any], point: NDArray[Any]) -> NDArray[np.int64]:
+    """The other way round: seconds that fall into each bucket, `point` in [0, 1) of the way from its least to its most; 0 for UNKNOWN.
+
+    The last bucket has no end; it is taken to be as wide as its least is long, like the others.
+    """
+    least = np.exp2(np.maximum(bucket - FIRST_INDEX - 1, 0)).astype(np.int64)  # of bucket 3, a second
+    return np.where(bucket > FIRST_INDEX, least + np.floor(point * least).astype(np.int64), 0)
+
+
+def local_hours(
+    time: NDArray[np.int64], offsets: tuple[NDArray[np.int64], NDArray[np.int64]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Microseconds since 1970 → hour of the day, day of the week (Monday 0), in the zone of `offsets`: from each moment on, so many."""
+    since, offset = offsets
+    hours = (time + offset[np.maximum(np.searchsorted(since, time, side="right") - 1, 0)]) // 3_600_000_000
+    return hours % 24, (hours // 24 + 3) % 7  # 1970 began on a Thursday
+
+
 Array = TypeVar("Array")
 
 

@@ -490,6 +490,34 @@ class ScoringSettings(Strict):
     batch_size: int = Field(default=256, ge=1)
 
 
+class SynthesisSettings(Strict):
+    """What jobs/synthesize.py writes, by the model of `task`: `rows` histories, each asked for what a real training row would have been.
+
+    budget:    events of every row, instead; category: a category's name, and campaign: with or without events of one, instead
+    cold:      the share of rows that are asked to hold an item with fewer than `cold_below` training events
+    report:    rows a side that the reports on quality and privacy look at, at most; 0: no reports
+    """
+
+    task: str = "behaviour"
+    rows: int = Field(default=10_000, ge=1)
+    budget: int | None = Field(default=None, ge=1)
+    category: str | None = None
+    campaign: bool | None = None
+    cold: float = Field(default=0.0, ge=0, le=1)
+    cold_below: int = Field(default=5, ge=2)
+    seed: int = 0
+    batch_size: int = Field(default=512, ge=1)
+    report: int = Field(default=5000, ge=0)
+
+    @field_validator("task")
+    @classmethod
+    def _writes_sequences(cls, name: str) -> str:
+        writing = [task.name for task in TASKS.values() if task.writes_sequences]
+        if name not in writing:
+            raise ValueError(f"task {name!r} writes no sequences; use {' or '.join(writing)}")
+        return name
+
+
 class Settings(Strict):
     """A deployment."""
 
@@ -503,6 +531,7 @@ class Settings(Strict):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     scoring: ScoringSettings = ScoringSettings()
+    synthesis: SynthesisSettings = SynthesisSettings()
 
     @field_validator("tasks")
     @classmethod

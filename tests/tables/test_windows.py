@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from foretaste.tables.windows import Cuts, count_until, lay_out, local_hours
+from foretaste.contract import local_hours
+from foretaste.tables.windows import Cuts, count_until, lay_out
 from tests.tables.test_cuts import SECOND, events_of
 
 

@@ -138,7 +138,7 @@ class Comparison:
             values = [_interval(self.estimate(scorer, metric)) for scorer in self.scorers]
             name = f"{metric} (less is better)" if metric in self.lower_is_better else metric
             rows.append([name, *values, _signed(self.difference(metric, reference))])
-        return _aligned(rows)
+        return aligned(rows)
 
     def _one_below_another(self, shown: Sequence[str]) -> list[str]:
         """A line a scorer: its values, and how far the model is ahead of it by the headline."""
@@ -150,7 +150,7 @@ class Comparison:
             else:
                 difference, p_value = self.difference(self.headline, scorer), self.p_value(self.headline, scorer)
                 rows.append([scorer, *told, _signed(difference), f"{p_value:.3f}"])
-        return _aligned(rows)
+        return aligned(rows)
 
     def line(self, baseline: str) -> list[str]:
         """Of a group of users: its name, rows, and the headline of the model and of `baseline` with their difference."""
@@ -165,7 +165,7 @@ def by_segment(comparisons: Sequence[Comparison], baseline: str) -> list[str]:
         return []
     first = told[0]
     heading = ["users", "rows", f"{first.headline} of {first.model}", f"of {baseline}", "difference"]
-    return _aligned([heading, *(comparison.line(baseline) for comparison in told)])
+    return aligned([heading, *(comparison.line(baseline) for comparison in told)])
 
 
 def _negated(estimate: Estimate) -> Estimate:
@@ -180,6 +180,6 @@ def _signed(estimate: Estimate) -> str:
     return f"{estimate.value:+.4f} [{estimate.low:+.4f}, {estimate.high:+.4f}]"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from foretaste.errors import FeedError
 from foretaste.feed.snapshot import FILE_GONE, FOOTERS, Pin, footers, row_groups_of, unreadable
-from foretaste.tables import Warehouse
+from foretaste.tables import Table, Warehouse
 from foretaste.tables.sequences import SEQUENCES
 
 _FEW_FILES = 64  # footers of more are read in Spark tasks
@@ -18,8 +19,8 @@ _SKIPS = ("spark.sql.files.ignoreMissingFiles", "spark.sql.files.ignoreCorruptFi
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
-def pin(warehouse: Warehouse, split: str, cut: str | None, version: int | None = None) -> Pin:
-    """The rows of `split` and `cut` (None: any) as they were at `version` (None: now).
+def pin(warehouse: Warehouse, split: str, cut: str | None, version: int | None = None, table: Table = SEQUENCES) -> Pin:
+    """The rows of `split` and `cut` (None: any) as they were at `version` (None: now), of sequences or a table like it.
 
     TableError if there is no table. FeedError if there is no such version or no row, if a file is gone or cut short,
     and if the files hold rows that the version does not (deletion vectors): Parquet readers would bring them back.
@@ -29,10 +30,10 @@ def pin(warehouse: Warehouse, split: str, cut: str | None, version: int | None =
             raise FeedError(
                 "Spark would skip files that it cannot read", where=name, fix=f"Set {name} to false: rows would be lost silently."
             )
-    warehouse.read(SEQUENCES)  # raises if there is none
-    number = warehouse.version(SEQUENCES) if version is None else version
-    named = Pin(table=SEQUENCES.name, version=number, split=split, cut=cut, num_rows=0, files=())
-    live = _rows_by_file(warehouse, named)
+    warehouse.read(table)  # raises if there is none
+    number = warehouse.version(table) if version is None else version
+    named = Pin(table=table.name, version=number, split=split, cut=cut, num_rows=0, files=())
+    live = _rows_by_file(warehouse, table, named)
     if not live:
         raise FeedError(
             "there are no rows",
@@ -42,7 +43,7 @@ def pin(warehouse: Warehouse, split: str, cut: str | None, version: int | None =
     groups = _row_groups(warehouse, sorted(live, key=_stable))
     for url, rows in groups.items():
         if sum(rows) != live[url]:
-            raise _not_alone(warehouse, named, url, live[url], sum(rows))
+            raise _not_alone(warehouse, table, named, url, live[url], sum(rows))
     return Pin(
         table=named.table,
         version=number,
@@ -53,13 +54,13 @@ def pin(warehouse: Warehouse, split: str, cut: str | None, version: int | None =
     )
 
 
-def _rows_by_file(warehouse: Warehouse, named: Pin) -> dict[str, int]:
+def _rows_by_file(warehouse: Warehouse, table: Table, named: Pin) -> dict[str, int]:
     """File URL → rows that the version has in it. Spark reads footers for this, and deletion vectors, but no column."""
     is_wanted = F.col("split") == named.split
     if named.cut is not None:
         is_wanted &= F.col("cut") == named.cut
     try:
-        rows = warehouse.read(SEQUENCES, named.version).where(is_wanted)
+        rows = warehouse.read(table, named.version).where(is_wanted)
         counts = rows.groupBy(F.col("_metadata.file_path").alias("url")).agg(F.count(F.lit(1)).alias("num_rows")).collect()
     except AnalysisException as error:
         reason = str(error).splitlines()[0].rstrip(".")
@@ -67,6 +68,11 @@ def _rows_by_file(warehouse: Warehouse, named: Pin) -> dict[str, int]:
     except (Py4JJavaError, PySparkException) as error:
         raise _unreadable(str(error), named) from error
     return {row["url"]: row["num_rows"] for row in counts}
+
+
+def rows_of(warehouse: Warehouse, pinned: Pin, table: Table = SEQUENCES) -> DataFrame:
+    """The same rows for Spark: those of the pinned files."""
+    return warehouse.read(table, pinned.version).where(F.col("_metadata.file_path").isin([url for url, _ in pinned.files]))
 
 
 def _row_groups(warehouse: Warehouse, urls: Sequence[str]) -> Mapping[str, tuple[int, ...]]:
@@ -87,9 +93,9 @@ def _stable(url: str) -> tuple[str, str]:
     return _UUID.sub("", url), url
 
 
-def _not_alone(warehouse: Warehouse, named: Pin, url: str, live: int, stored: int) -> FeedError:
+def _not_alone(warehouse: Warehouse, table: Table, named: Pin, url: str, live: int, stored: int) -> FeedError:
     """The error for a file that holds more rows than the version has in it."""
-    partitions = warehouse.delta(SEQUENCES).detail().select("partitionColumns").head()
+    partitions = warehouse.delta(table).detail().select("partitionColumns").head()
     if partitions is not None and not {"split", "cut"} <= set(partitions[0]):
         return FeedError(
             f"the table is not partitioned by split and cut, so a file holds {stored} rows of which {live} are wanted",
@@ -99,7 +105,7 @@ def _not_alone(warehouse: Warehouse, named: Pin, url: str, live: int, stored: in
     return FeedError(
         f"a file holds {stored} rows of which {live} are left: deletion vectors hide the others, and readers would bring them back",
         where=f"{named.where}, {url}",
-        fix=f"Run REORG TABLE {warehouse.identifier(SEQUENCES)} APPLY (PURGE) and set delta.enableDeletionVectors=false on it, "
+        fix=f"Run REORG TABLE {warehouse.identifier(table)} APPLY (PURGE) and set delta.enableDeletionVectors=false on it, "
         "then pin the new version.",
     )
 

@@ -37,9 +37,13 @@ def normal(seed: Tensor, stream: int, count: int) -> Tensor:
     return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)[:, :count].float()
 
 
-def gumbel(seed: Tensor, stream: int, count: int) -> Tensor:
-    """(B, count) float32 of Gumbel(0, 1): the place of the largest logit plus it is a draw from their softmax."""
-    return -(-uniform(seed, stream, count).log()).log().float()
+def gumbel(rows: int, count: int, noise: torch.Generator, place: tuple[int, int] | None = None) -> Tensor:
+    """(rows, count) float32 of Gumbel(0, 1): the place of the largest logit plus it is a draw from their softmax.
+
+    For many numbers a row: a generator draws them three times as fast as hashes make them, though for the rows of the other ranks, too.
+    """
+    total, first = place or (rows, 0)
+    return -torch.empty(total, count).exponential_(generator=noise)[first : first + rows].log()
 
 
 def choice(logits: Tensor, point: Tensor) -> Tensor:

@@ -144,7 +144,7 @@ class GAN(Model):
         context = self.context(z, kept)
         written: dict[str, tuple[Tensor, Tensor]] | None = None
         if int(self.steps) > self.anneal_steps and self.adversarial_weight > 0:
-            written = self.roll_out(context, seed, int(real.length.max()))
+            written = self.roll_out(context, int(real.length.max()))
             yield Loss(optimizer="discriminator", total=self._against(real, written, kept, seed), count=rows)
         total = self.likelihood(real, context)
         if written is not None:
@@ -178,7 +178,7 @@ class GAN(Model):
             chosen = chosen + self.embeddings[name](code)
         return total
 
-    def roll_out(self, context: Tensor, seed: Tensor, length: int) -> dict[str, tuple[Tensor, Tensor]]:
+    def roll_out(self, context: Tensor, length: int) -> dict[str, tuple[Tensor, Tensor]]:
         """Rows as choices: of each feature (B, length, n) that are 1 at one code and 0 elsewhere, with the gradient of a softmax, and the
         (n,) codes. Items are chosen from a step's negatives, where it has some, each as likely as among all.
         """
@@ -190,19 +190,23 @@ class GAN(Model):
             drawn = head.negatives.draw(self.noise).to(bias.device)
             items, offset = drawn + FIRST_INDEX, bias[drawn + FIRST_INDEX] - head.negatives.log_expected_count(drawn)
         vectors = weights[items]  # (M, D)
+        noise = torch.Generator().manual_seed(
+            int(torch.randint(1 << 62, (1,), generator=self.noise))
+        )  # ranks roll out for longer or shorter
         codes = {"item": items, **{name: torch.arange(1, self.num_codes[name], device=bias.device) for name in self.choose}}
         made: dict[str, list[Tensor]] = {name: [] for name in codes}
         hidden = self._starts(context)
         state = hidden[-1]
-        for event in range(length):
-            stream = _FIRST_EVENT + event * len(codes)
+        for _ in range(length):
             chosen = torch.zeros((), device=bias.device)
-            for place, name in enumerate(codes):
+            for name in codes:
                 if name == "item":
                     logits = torch.addmm(offset, head.represent(state), vectors.T)
                 else:
                     logits = self.choose[name](torch.cat([state, chosen], dim=1))[:, 1:]
-                choice = straight_through(logits, chance.gumbel(seed, stream + place, logits.shape[1]), self.temperature)
+                choice = straight_through(
+                    logits, chance.gumbel(len(logits), logits.shape[1], noise, self.place).to(logits.device), self.temperature
+                )
                 made[name].append(choice)
                 chosen = chosen + choice @ self.embeddings[name](codes[name])
             state, hidden = self._advance(chosen + context, hidden)

@@ -42,6 +42,12 @@ def _array(rows: pa.RecordBatch, name: str) -> NDArray[np.int32]:
     return matrix
 
 
+def list_array(column: NDArray[np.int32]) -> pa.ListArray:
+    """(n, T) → n lists of T."""
+    rows, width = column.shape
+    return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * width), pa.array(column.ravel(), pa.int32()))
+
+
 def targets(ids: pa.Array, position: NDArray[np.int64], score: NDArray[np.float64]) -> pa.ListArray:
     """(n, k) positions in `ids` and their (n, k) scores → n lists of k targets, each without reasons."""
     num_rows, width = position.shape

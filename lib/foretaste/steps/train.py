@@ -15,10 +15,11 @@ from safetensors.numpy import save_file
 
 from foretaste import registry
 from foretaste.contract import FIRST_INDEX, PAD
+from foretaste.counting.modes import most_frequent
 from foretaste.counting.pairs import companions
 from foretaste.errors import ModelError, SettingsError
-from foretaste.feed.pin import pin
-from foretaste.feed.snapshot import joined
+from foretaste.feed.pin import pin, rows_of
+from foretaste.feed.snapshot import Pin, divided, joined
 from foretaste.models import COUNTED, MODELS, Model, Variational, options_of
 from foretaste.settings import Settings, TaskSettings
 from foretaste.steps import count
@@ -33,6 +34,7 @@ from foretaste.training.plan import Fitted, Plan
 from foretaste.training.search import Fit, Trial, search
 from foretaste.training.workers import launch
 
+APART = 5  # of the training users one in so many stays unknown to a model that writes rows: see steps/likeness.py
 NUM_SIMILAR = 20  # items that one may be substituted by
 
 
@@ -119,7 +121,7 @@ def _plan(warehouse: Warehouse, settings: Settings, task: Task, chosen: TaskSett
         model=chosen.model,
         fit=chosen.fit,
         sizes=replace(known, length=row[0] if row else known.length),
-        train=pin(warehouse, "train", task.train_cut, version),
+        train=learnt(warehouse, task, version),
         valid=pin(warehouse, "valid", settings.sequences.judged_cut, version),
         seed=settings.training.seed,
         folder=f"{warehouse.path}/checkpoints/{task.name}",
@@ -130,7 +132,13 @@ def _plan(warehouse: Warehouse, settings: Settings, task: Task, chosen: TaskSett
     if not settings.training.resume:
         shutil.rmtree(plan.folder, ignore_errors=True)
     substitutes = any(variant.fit.augment.substitute for variant in _variants(chosen))
-    return replace(plan, tables=_tables(warehouse, plan, ("train",), with_similar=substitutes))
+    return replace(plan, tables=_tables(warehouse, plan, with_similar=substitutes))
+
+
+def learnt(warehouse: Warehouse, task: Task, version: int) -> Pin:
+    """The training rows that the task's model learns from: all, but for one that writes rows: they resemble people, and copy none."""
+    pinned = pin(warehouse, "train", task.train_cut, version)
+    return divided(pinned, APART)[0] if task.writes_sequences else pinned
 
 
 def _fit(warehouse: Warehouse, settings: Settings) -> Fit:
@@ -151,14 +159,14 @@ def _refit(warehouse: Warehouse, chosen: Plan, fitted: Fitted) -> Plan:
         chosen, train=joined(chosen.train, later), valid=None, last_epoch=fitted.best_epoch, folder=f"{chosen.folder}/refit", tables=None
     )
     substitutes = plan.fit.augment.substitute > 0
-    return replace(plan, tables=_tables(warehouse, plan, ("train", "valid"), with_similar=substitutes))
+    return replace(plan, tables=_tables(warehouse, plan, with_similar=substitutes))
 
 
-def _tables(warehouse: Warehouse, plan: Plan, splits: Sequence[str], *, with_similar: bool) -> str | None:
-    """Writes what is counted in these splits before an items head learns (see Plan.tables). As large as the vocabulary."""
+def _tables(warehouse: Warehouse, plan: Plan, *, with_similar: bool) -> str | None:
+    """Writes what is counted in its rows before an items head learns (see Plan.tables). As large as the vocabulary."""
     if plan.head != "items":
         return None
-    rows = warehouse.read(SEQUENCES, plan.train.version).where(F.col("split").isin(*splits) & (F.col("cut") == plan.train.cut))
+    rows = rows_of(warehouse, plan.train)
     counts = _fresh_items(rows).groupBy("item").count().toPandas()
     popularity = np.ones(plan.sizes.num_items - FIRST_INDEX, dtype=np.float32)  # nothing is impossible
     popularity[counts["item"].to_numpy() - FIRST_INDEX] += counts["count"].to_numpy()
@@ -186,18 +194,6 @@ def _similar(rows: DataFrame, num_items: int) -> NDArray[np.int32]:
     similar = np.full((num_items, NUM_SIMILAR), PAD, dtype=np.int32)
     similar[item, np.arange(len(neighbour)) - offset[item]] = neighbour
     return similar
-
-
-def most_frequent(rows: DataFrame, feature: str, num_items: int) -> NDArray[np.int64]:
-    """(num_items,): the code of that feature that each item's events have most often, the lowest where several do; PAD without any."""
-    events = rows.select(F.explode(F.arrays_zip("item", feature)).alias("event")).select(
-        "event.item", F.col(f"event.{feature}").alias("code")
-    )
-    counts = events.where((F.col("item") >= FIRST_INDEX) & (F.col("code") >= FIRST_INDEX)).groupBy("item", "code").count()
-    best = counts.groupBy("item").agg(F.max_by("code", F.struct("count", -F.col("code"))).alias("code")).toPandas()
-    codes = np.full(num_items, PAD, dtype=np.int64)
-    codes[best["item"].to_numpy()] = best["code"].to_numpy()
-    return codes
 
 
 def _fresh_items(rows: DataFrame) -> DataFrame:

@@ -7,12 +7,14 @@ from foretaste.tables.quarantine import QUARANTINE
 from foretaste.tables.scores import SCORES
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.sessions import SESSIONS
+from foretaste.tables.synthetic_sequences import SYNTHETIC_SEQUENCES
 from foretaste.tables.table import Table, Warehouse
 from foretaste.tables.user_latents import USER_LATENTS
 from foretaste.tables.vocabulary import VOCABULARY
 
 TABLES: dict[str, Table] = {
-    table.name: table for table in (EVENTS, QUARANTINE, ITEMS, SESSIONS, VOCABULARY, SEQUENCES, SCORES, USER_LATENTS, METRICS)
+    table.name: table
+    for table in (EVENTS, QUARANTINE, ITEMS, SESSIONS, VOCABULARY, SEQUENCES, SYNTHETIC_SEQUENCES, SCORES, USER_LATENTS, METRICS)
 }
 
 __all__ = ["TABLES", "Table", "Warehouse"]

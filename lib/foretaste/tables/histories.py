@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pandas.util import hash_array
 
-from foretaste.contract import EVENT_CODES, FIRST_INDEX, PAD, UNKNOWN, gap_bucket
-from foretaste.tables.windows import OPENS, Events, Int32, Int64, local_hours
+from foretaste.contract import EVENT_CODES, FIRST_INDEX, PAD, UNKNOWN, gap_bucket, local_hours
+from foretaste.tables.windows import OPENS, Events, Int32, Int64
 
 COLUMNS = ("user_id", "event_time", "item_id", "event_type", "price", "category")  # of a session
 _TARGET = "target"
@@ -26,7 +26,7 @@ class Codes:
     """What turns events into integers.
 
     items, categories: the known ones, the first has FIRST_INDEX; edges: rising upper edges of price buckets, without the last bucket's
-    event_types: those that enter histories; zone: what windows.local_hours takes
+    event_types: those that enter histories; zone: what contract.local_hours takes
     """
 
     items: pa.Array

@@ -203,12 +203,12 @@ def _codes(vocabulary: DataFrame, settings: SequenceSettings) -> Codes:
         categories=pa.array(known["category"].value, pa.string()),
         edges=known["price"].upper.dropna().to_numpy(dtype=np.float64),
         event_types=settings.event_types,
-        zone=_offsets(settings.time_zone),
+        zone=offsets(settings.time_zone),
     )
 
 
 @cache
-def _offsets(zone: str) -> tuple[Int64, Int64]:
+def offsets(zone: str) -> tuple[Int64, Int64]:
     """When the zone's distance from UTC changes (to the hour, by its days from 1970 to 2100), and to how many microseconds."""
     try:
         there = ZoneInfo(zone)

@@ -126,10 +126,3 @@ def _blocks(cuts: Cuts, length: int) -> Iterator[Cuts]:
         stop = min(start + most, max(start + 1, by_future))
         yield cuts.rows(slice(start, stop))
         start = stop
-
-
-def local_hours(time: Int64, offsets: tuple[Int64, Int64]) -> tuple[Int64, Int64]:
-    """(N,) hour of the day, (N,) day of the week (Monday 0), in the zone of these `offsets`: from each moment on, so many microseconds."""
-    since, offset = offsets
-    hours = (time + offset[np.maximum(np.searchsorted(since, time, side="right") - 1, 0)]) // 3_600_000_000
-    return hours % 24, (hours // 24 + 3) % 7  # 1970 began on a Thursday

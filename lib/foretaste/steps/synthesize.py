@@ -1,0 +1,190 @@
+"""a model that writes rows → synthetic_sequences, and how they compare with real ones."""
+
+import difflib
+import time
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from foretaste import registry
+from foretaste.contract import SCALARS, Batch
+from foretaste.counting.modes import most_frequent
+from foretaste.errors import SettingsError
+from foretaste.feed.pin import pin, rows_of
+from foretaste.feed.snapshot import divided
+from foretaste.models import GAN
+from foretaste.models.conditions import WITH, WITHOUT, conditions_of
+from foretaste.models.rows import left_aligned
+from foretaste.registry import StoredModel
+from foretaste.scoring.synthesis import ASKED, WRITTEN, AskedOfRows, Wishes, WriteRows
+from foretaste.settings import Settings, SynthesisSettings
+from foretaste.steps import likeness
+from foretaste.steps.likeness import Figure, Sets
+from foretaste.steps.report import StepReport
+from foretaste.steps.train import APART
+from foretaste.tables import Warehouse, metrics, synthetic_sequences
+from foretaste.tables.metrics import METRICS, Measurement
+from foretaste.tables.sequences import SEQUENCES, offsets
+from foretaste.tables.synthetic_sequences import SYNTHETIC_SEQUENCES, split_of
+from foretaste.tasks import TASKS
+
+ROWS_A_FILE = 50_000
+LEAST_FILES = 16  # as sequences has, so that a few ranks can share them
+MOMENTS = 1000  # real ones, of which each written row gets one
+MOST_WISHES = 100_000
+
+
+def synthesize(warehouse: Warehouse, settings: Settings) -> StepReport:
+    """Writes `synthesis.rows` rows by the champion of the task. A rerun by the same version replaces its own rows, and no others."""
+    chosen = settings.synthesis
+    model = registry.load(warehouse.path, chosen.task)
+    started = time.monotonic()
+    version = model.tables[SEQUENCES.name]
+    learnt, apart = (rows_of(warehouse, part) for part in divided(pin(warehouse, "train", TASKS[model.task].train_cut, version), APART))
+    wishes = wishes_of(learnt, model, settings)
+    numbers = warehouse.spark.range(0, chosen.rows, numPartitions=max(LEAST_FILES, -(-chosen.rows // ROWS_A_FILE)))
+    writer = WriteRows(
+        root=warehouse.path, name=model.name, version=model.version, batch_size=chosen.batch_size, seed=chosen.seed, wishes=wishes
+    )
+    run_at, split = datetime.now(UTC), split_of(model.task, model.version)
+    rows = synthetic_sequences.build(
+        numbers.mapInArrow(writer, WRITTEN), task=model.task, model=model.name, model_version=model.version, at=run_at
+    )
+    warehouse.replace_where(SYNTHETIC_SEQUENCES, rows, f"split = '{split}'")
+    seconds = time.monotonic() - started
+    written = warehouse.read(SYNTHETIC_SEQUENCES).where(F.col("split") == split)
+    notes = [
+        f"{chosen.rows:,} rows by {model.name} version {model.version} ({model.model['name']}), seed {chosen.seed}; {seconds:.0f} s, "
+        f"{chosen.rows / seconds:,.0f} rows/s; they are split '{split}' of synthetic_sequences, and of no other table"
+    ]
+    if chosen.report:
+        notes += _compared(warehouse, settings, model, Sets(synthetic=written, learnt=learnt, apart=apart), run_at)
+    return StepReport(
+        step="synthesize",
+        read={"rows that it learnt from": learnt.count()},
+        written={SYNTHETIC_SEQUENCES.name: written.count()},
+        notes=tuple(notes),
+    )
+
+
+def wishes_of(learnt: DataFrame, model: StoredModel, settings: Settings) -> Wishes:
+    """What real rows would have been asked for, unless the settings say otherwise. As large as the vocabulary."""
+    chosen, num_items = settings.synthesis, model.sizes.num_items
+    category = most_frequent(learnt, "category", num_items)
+    asked = learnt.select("item", "event", *SCALARS).mapInArrow(AskedOfRows(category_of_item=category), ASKED)
+    joint = asked.groupBy("budget", "category", "campaign").count().orderBy(F.desc("count")).limit(MOST_WISHES).toPandas()
+    columns = {name: joint[name].to_numpy(dtype=np.int64) for name in ("budget", "category", "campaign")}
+    for name, value in (
+        ("budget", chosen.budget),
+        ("category", _category(model, chosen)),
+        ("campaign", None if chosen.campaign is None else WITH if chosen.campaign else WITHOUT),
+    ):
+        if value is not None:
+            columns[name] = np.full_like(columns[name], value)
+    moments = (
+        learnt.orderBy(F.xxhash64("user_id", "as_of")).limit(MOMENTS).select(F.unix_micros("as_of").alias("as_of"), "recency").toPandas()
+    )
+    events = learnt.select(F.explode("event").alias("event")).where("event != 0").groupBy("event").count().orderBy(F.desc("count"), "event")
+    most = events.head()
+    return Wishes(
+        **columns,
+        weight=joint["count"].to_numpy(dtype=np.float64),
+        cold=_cold(learnt, chosen.cold_below) if chosen.cold else np.zeros(0, dtype=np.int64),
+        cold_share=chosen.cold,
+        as_of=moments["as_of"].to_numpy(dtype=np.int64),
+        recency=moments["recency"].to_numpy(dtype=np.int32),
+        category_of_item=category,
+        price_of_item=most_frequent(learnt, "price", num_items),
+        event=int(most[0]) if most else 1,
+        zone=offsets(settings.sequences.time_zone),
+    )
+
+
+def _category(model: StoredModel, chosen: SynthesisSettings) -> int | None:
+    """The code of the category that the settings name. SettingsError for one that the model does not know."""
+    if chosen.category is None:
+        return None
+    vocabulary = model.vocabulary().to_pandas()
+    known = vocabulary[vocabulary.field == "category"].set_index("value")["index"]
+    if chosen.category not in known:
+        close = difflib.get_close_matches(chosen.category, list(known.index), n=3)
+        raise SettingsError(
+            f"the model knows no category {chosen.category!r}",
+            where="synthesis.category",
+            fix=f"Did you mean {' or '.join(close)}?" if close else "Use one of the vocabulary's.",
+        )
+    return int(known[chosen.category])
+
+
+def _cold(learnt: DataFrame, below: int) -> NDArray[np.int64]:
+    """The items with fewer events than that."""
+    counts = learnt.select(F.explode(F.expr("slice(item, size(item) - fresh + 1, fresh)")).alias("item")).groupBy("item").count()
+    few = counts.where((F.col("item") > 1) & (F.col("count") < below)).select("item").toPandas()
+    return np.sort(few["item"].to_numpy(dtype=np.int64))
+
+
+def _compared(warehouse: Warehouse, settings: Settings, model: StoredModel, whole: Sets, run_at: datetime) -> list[str]:
+    """The reports, as lines; their figures go into `metrics`."""
+    seed = settings.synthesis.seed
+    few = whole.of_size(settings.synthesis.report, seed).persist()
+    try:
+        good = likeness.quality(whole, few, model.sizes, seed)
+        private = likeness.privacy(whole, few, seed, _words(model, few))
+    finally:
+        few.unpersist()
+    judged = warehouse.read(SEQUENCES, model.tables[SEQUENCES.name])
+    taught = likeness.taught(warehouse, settings, whole, judged, model.sizes)
+    measured = [*_measurements(model, "quality", good), *_measurements(model, "privacy", private)]
+    lines = ["quality: the rows beside real ones of users that the model never heard of; real ones beside them, too"]
+    lines += [f"  {line}" for line in likeness.table(good)]
+    lines += ["privacy: how near they come to rows that the model learnt from, as real rows of other users do"]
+    lines += [f"  {line}" for line in likeness.table(private)]
+    if taught:
+        lines += ["trained on synthetic rows, tested on real validation rows", *(f"  {line}" for line in taught.table())]
+        measured += [
+            Measurement(
+                task=model.task, model=scorer, model_version=None, split="valid", segment="taught", metric=metric,
+                value=estimate.value, low=estimate.low, high=estimate.high, num_rows=taught.num_rows,
+            )
+            for scorer, metric, estimate in taught.estimates()
+        ]  # fmt: skip
+    warehouse.append(METRICS, metrics.build(warehouse.spark, run_at, measured))
+    return lines
+
+
+def _measurements(model: StoredModel, segment: str, figures: list[Figure]) -> list[Measurement]:
+    return [
+        Measurement(
+            task=model.task, model=name, model_version=model.version, split="train", segment=segment, metric=figure.name,
+            value=estimate.value, low=estimate.low, high=estimate.high, num_rows=0,
+        )
+        for figure in figures
+        for name, estimate in (("synthetic", figure.synthetic), ("real", figure.real))
+        if estimate is not None
+    ]  # fmt: skip
+
+
+def _words(model: StoredModel, few: Sets) -> dict[str, NDArray[np.float64]] | None:
+    """What a GAN's discriminator says of rows that it learnt from, and of those that it never saw."""
+    network = model.network()
+    if not isinstance(network, GAN):
+        return None
+    return {name: _said(network, getattr(few, name)) for name in ("learnt", "apart")}
+
+
+@torch.inference_mode()
+def _said(network: GAN, rows: DataFrame) -> NDArray[np.float64]:
+    found = likeness.sample(rows, tuple(network.embeddings))
+    length = torch.from_numpy((found["item"] != 0).sum(1).astype(np.int32))
+    batch = Batch(features={name: torch.from_numpy(codes) for name, codes in found.items()}, length=length, fresh=length, recency=length)
+    said = []
+    for start in range(0, len(length), 512):
+        part = left_aligned(batch.map(lambda array, start=start: array[start : start + 512]))  # type: ignore[misc]
+        asked = conditions_of(part, network.category_of_item, network.popularity)
+        said.append(network.discriminator(network.discriminator.read(part.features), part.length, asked))
+    words: NDArray[np.float64] = torch.cat(said).double().numpy()
+    return words
