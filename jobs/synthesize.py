@@ -1,6 +1,6 @@
 """a model that writes behaviour → synthetic_sequences, with reports on their quality and privacy.
 
-spark-submit jobs/synthesize.py --config conf/generative.yaml --set synthesis.rows=100000
+spark-submit jobs/synthesize.py --config conf/behaviour.yaml --set synthesis.rows=100000
 """
 
 from foretaste.job import run

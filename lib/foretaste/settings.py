@@ -319,12 +319,27 @@ class AugmentSettings(Strict):
 
     crop: forget the oldest events, from none to all but one; mask: an item becomes unknown
     reorder: a stretch of up to a third of the row is shuffled; substitute: by an item that often comes with it
+    gan, vae: for each real row so many that such a model wrote (synthetic_sequences), if they pass the gate (steps/augmentation.py):
+    the task is fitted with and without them, `seeds` times each, and validation decides
     """
 
     crop: Probability = 0.0
     mask: Probability = 0.0
     reorder: Probability = 0.0
     substitute: Probability = 0.0
+    gan: float = Field(default=0.0, ge=0, le=10)
+    vae: float = Field(default=0.0, ge=0, le=10)
+    seeds: int = Field(default=1, ge=1, le=20)
+
+    @property
+    def written(self) -> dict[str, float]:
+        """The kinds of models whose rows are asked for, and how many for each real row."""
+        return {kind: share for kind, share in (("gan", self.gan), ("vae", self.vae)) if share > 0}
+
+    @property
+    def changes(self) -> bool:
+        """Whether real rows are changed."""
+        return any((self.crop, self.mask, self.reorder, self.substitute))
 
 
 class FitSettings(Strict):
@@ -493,12 +508,14 @@ class ScoringSettings(Strict):
 class SynthesisSettings(Strict):
     """What jobs/synthesize.py writes, by the model of `task`: `rows` histories, each asked for what a real training row would have been.
 
+    model:     gan or vae, the newest version of that kind; the champion, whatever it is, unless given
     budget:    events of every row, instead; category: a category's name, and campaign: with or without events of one, instead
     cold:      the share of rows that are asked to hold an item with fewer than `cold_below` training events
     report:    rows a side that the reports on quality and privacy look at, at most; 0: no reports
     """
 
     task: str = "behaviour"
+    model: Literal["gan", "vae"] | None = None
     rows: int = Field(default=10_000, ge=1)
     budget: int | None = Field(default=None, ge=1)
     category: str | None = None
@@ -549,6 +566,19 @@ class Settings(Strict):
         for name, task in self.tasks.items():
             if task.blend and (TASKS[name].head != "items" or task.model.name in get_args(Baseline)):
                 raise ValueError(f"tasks.{name}.blend: a blend ranks items, by a network and counted models; leave it out here")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_without_labels(self) -> "Settings":
+        for name, task in self.tasks.items():
+            kinds = task.fit.augment.written
+            if kinds and (TASKS[name].head != "items" or TASKS[name].writes_sequences):
+                raise ValueError(
+                    f"tasks.{name}.fit.augment.{next(iter(kinds))}: written rows have no labels, so only a task that learns next items "
+                    "can use them, and none that writes such rows itself; leave it out here"
+                )
+            if task.search and any(key.startswith("fit.augment.") and key.split(".")[2] in ("gan", "vae") for key in task.search.over):
+                raise ValueError(f"tasks.{name}.search.over: whether written rows help is what the gate finds out, not a search")
         return self
 
     @model_validator(mode="after")

@@ -4,16 +4,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from foretaste import registry
 from foretaste.contract import FEATURES
+from foretaste.counting.popularity import events_of_items
 from foretaste.errors import SettingsError, TableError
 from foretaste.settings import Settings
-from foretaste.steps.train import _fresh_items, _similar, train
+from foretaste.steps.train import _similar, train
 from foretaste.tables import Warehouse
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.vocabulary import VOCABULARY
+from foretaste.tasks import TASKS as TASK_KINDS
 from tests.training import toys
 
 FIT = {"epochs": 2, "batch_size": 10, "learning_rate": 0.02}
@@ -50,7 +53,8 @@ def sequence_rows(split: str, cut: str, number: int) -> list[tuple[Any, ...]]:
     moments = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=hour) for hour in range(number)]
     features = [batch.item if name == "item" else np.minimum(batch.item, 1) for name in FEATURES]
     arrays = [column.tolist() for column in (batch.length, batch.fresh, batch.recency, *features)]
-    labels = [batch.labels[name].tolist() for name in ("next_items", "returns")]
+    wide = np.pad(batch.labels["next_items"], ((0, 0), (0, TASK_KINDS["interest"].label.width - batch.labels["next_items"].shape[1])))
+    labels = [wide.tolist(), batch.labels["returns"].tolist()]
     return [(f"user {row}", split, cut, moments[row], *values) for row, values in enumerate(zip(*arrays, *labels, strict=True))]
 
 
@@ -111,12 +115,14 @@ def test_a_search_chooses_and_a_refit_learns_from_validation_time_too(warehouse:
 def test_an_items_head_starts_at_how_often_each_item_is_a_target(warehouse: Warehouse) -> None:
     write_tables(warehouse)
     rows = warehouse.read(SEQUENCES).where("split = 'train' and cut = 'window'")
-    counted = {row["item"]: row["count"] for row in _fresh_items(rows).groupBy("item").count().collect()}
+
+    def counted(rows: DataFrame) -> dict[int, int]:
+        return {row["item"]: row["events"] for row in events_of_items(rows).collect()}
+
     item = toys.rows(40).item  # every event of them is fresh
-    assert counted == {index: int((item == index).sum()) for index in range(2, toys.NUM_ITEMS)}
-    stale = rows.withColumn("fresh", F.lit(1))
-    assert _fresh_items(stale).count() == 40
-    assert _fresh_items(stale.withColumn("fresh", F.lit(0))).count() == 0
+    assert counted(rows) == {index: int((item == index).sum()) for index in range(2, toys.NUM_ITEMS)}
+    assert sum(counted(rows.withColumn("fresh", F.lit(1))).values()) == 40
+    assert counted(rows.withColumn("fresh", F.lit(0))) == {}
 
 
 def test_items_are_substituted_by_those_of_the_same_histories(warehouse: Warehouse) -> None:

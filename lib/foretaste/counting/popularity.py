@@ -30,6 +30,12 @@ def item_counts(rows: DataFrame, num_items: int, recent: timedelta) -> Tables:
     return tables
 
 
+def events_of_items(rows: DataFrame) -> DataFrame:
+    """`item`, `events`: how often each known item happened in these rows, however their windows overlap."""
+    fresh = rows.select(F.explode(F.expr("slice(item, size(item) - fresh + 1, fresh)")).alias("item"))
+    return fresh.where(F.col("item") >= FIRST_INDEX).groupBy("item").agg(F.count(F.lit(1)).alias("events"))
+
+
 def _counts(batches: Iterable[pa.RecordBatch], since: int, num_items: int) -> Iterator[pa.RecordBatch]:
     """Each fresh event counts once; it is recent where its row's `as_of` less the gaps after it, rounded down, is not before `since`."""
     everything, recent = np.zeros(num_items, dtype=np.int64), np.zeros(num_items, dtype=np.int64)

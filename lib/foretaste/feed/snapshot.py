@@ -73,6 +73,21 @@ def joined(*pins: Pin) -> Pin:
     )
 
 
+def beside(real: Pin, written: Pin, rows: int) -> Pin:
+    """The rows of `real`, and of another table that is laid out alike as many whole files as it takes for so many rows.
+
+    FeedError where it has fewer.
+    """
+    files, taken = [], 0
+    for file in written.files:
+        if taken < rows:
+            files.append(file)
+            taken += sum(file[1])
+    if taken < rows:
+        raise FeedError(f"there are {taken:,} rows, and {rows:,} are asked for", where=written.where, fix="Write more of them.")
+    return dataclasses.replace(real, split=f"{real.split} + {written.split}", num_rows=real.num_rows + taken, files=(*real.files, *files))
+
+
 def divided(pin: Pin, every: int) -> tuple[Pin, Pin]:
     """All rows but those of each `every`-th file, and those. No user has rows in both: see tables/sequences.py.
 

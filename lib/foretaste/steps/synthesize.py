@@ -13,7 +13,8 @@ from pyspark.sql import functions as F
 from foretaste import registry
 from foretaste.contract import SCALARS, Batch
 from foretaste.counting.modes import most_frequent
-from foretaste.errors import SettingsError
+from foretaste.counting.popularity import events_of_items
+from foretaste.errors import ModelError, SettingsError
 from foretaste.feed.pin import pin, rows_of
 from foretaste.feed.snapshot import divided
 from foretaste.models import GAN
@@ -41,7 +42,7 @@ MOST_WISHES = 100_000
 def synthesize(warehouse: Warehouse, settings: Settings) -> StepReport:
     """Writes `synthesis.rows` rows by the champion of the task. A rerun by the same version replaces its own rows, and no others."""
     chosen = settings.synthesis
-    model = registry.load(warehouse.path, chosen.task)
+    model = _writer(warehouse, chosen)
     started = time.monotonic()
     version = model.tables[SEQUENCES.name]
     learnt, apart = (rows_of(warehouse, part) for part in divided(pin(warehouse, "train", TASKS[model.task].train_cut, version), APART))
@@ -68,6 +69,21 @@ def synthesize(warehouse: Warehouse, settings: Settings) -> StepReport:
         read={"rows that it learnt from": learnt.count()},
         written={SYNTHETIC_SEQUENCES.name: written.count()},
         notes=tuple(notes),
+    )
+
+
+def _writer(warehouse: Warehouse, chosen: SynthesisSettings) -> StoredModel:
+    """The champion, or the newest version of the kind that is asked for. ModelError where there is none."""
+    if chosen.model is None:
+        return registry.load(warehouse.path, chosen.task)
+    for version in reversed(registry.versions(warehouse.path, chosen.task)):
+        stored = registry.load(warehouse.path, chosen.task, version)
+        if stored.model["name"] == chosen.model:
+            return stored
+    raise ModelError(
+        f"no version of {chosen.task} is a {chosen.model}",
+        where="synthesis.model",
+        fix=f"Train one: tasks.{chosen.task}.model.name: {chosen.model}.",
     )
 
 
@@ -122,8 +138,7 @@ def _category(model: StoredModel, chosen: SynthesisSettings) -> int | None:
 
 def _cold(learnt: DataFrame, below: int) -> NDArray[np.int64]:
     """The items with fewer events than that."""
-    counts = learnt.select(F.explode(F.expr("slice(item, size(item) - fresh + 1, fresh)")).alias("item")).groupBy("item").count()
-    few = counts.where((F.col("item") > 1) & (F.col("count") < below)).select("item").toPandas()
+    few = events_of_items(learnt).where(F.col("events") < below).select("item").toPandas()
     return np.sort(few["item"].to_numpy(dtype=np.int64))
 
 

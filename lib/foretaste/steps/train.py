@@ -17,12 +17,14 @@ from foretaste import registry
 from foretaste.contract import FIRST_INDEX, PAD
 from foretaste.counting.modes import most_frequent
 from foretaste.counting.pairs import companions
+from foretaste.counting.popularity import events_of_items
 from foretaste.errors import ModelError, SettingsError
 from foretaste.feed.pin import pin, rows_of
 from foretaste.feed.snapshot import Pin, divided, joined
 from foretaste.models import COUNTED, MODELS, Model, Variational, options_of
 from foretaste.settings import Settings, TaskSettings
 from foretaste.steps import count
+from foretaste.steps.augmentation import Gated, gated
 from foretaste.steps.blend import Blended, blend
 from foretaste.steps.champion import crown
 from foretaste.steps.report import StepReport
@@ -61,13 +63,15 @@ def train(warehouse: Warehouse, settings: Settings) -> StepReport:
         fit = _fit(warehouse, settings)
         trials = search(plan, task, fit, _line) if task.search else []
         chosen = trials[0].plan if trials else plan
-        fitted = fit(chosen, _line)
+        gate = gated(warehouse, settings, chosen, fit, _line) if chosen.fit.augment.written else None
+        chosen, fitted = (gate.plan, gate.fitted) if gate else (chosen, fit(chosen, _line))
         again = fit(_refit(warehouse, chosen, fitted), _line) if settings.sequences.refit else None
         mixed = blend(warehouse, chosen, task.blend, task.counted, fitted, again, fit, _line) if task.blend else None
-        stored = _store(warehouse, chosen, fitted, again, mixed, trials, versions)
+        stored = _store(warehouse, chosen, fitted, again, mixed, trials, gate, versions)
         shutil.rmtree(plan.folder, ignore_errors=True)
-        read[f"rows for {name}"] = plan.train.num_rows + (plan.valid.num_rows if plan.valid else 0)
+        read[f"rows for {name}"] = chosen.train.num_rows + (plan.valid.num_rows if plan.valid else 0)
         notes += [_summary(stored, fitted, time.monotonic() - started), *(f"{name}: {note}" for note in fitted.notes)]
+        notes += [f"{name}: {gate.line}"] if gate else []
         if again:
             notes.append(
                 f"{name}: the weights are those of {fitted.best_epoch} epochs on training and validation time together; "
@@ -167,9 +171,9 @@ def _tables(warehouse: Warehouse, plan: Plan, *, with_similar: bool) -> str | No
     if plan.head != "items":
         return None
     rows = rows_of(warehouse, plan.train)
-    counts = _fresh_items(rows).groupBy("item").count().toPandas()
+    counts = events_of_items(rows).toPandas()
     popularity = np.ones(plan.sizes.num_items - FIRST_INDEX, dtype=np.float32)  # nothing is impossible
-    popularity[counts["item"].to_numpy() - FIRST_INDEX] += counts["count"].to_numpy()
+    popularity[counts["item"].to_numpy() - FIRST_INDEX] += counts["events"].to_numpy()
     tables: dict[str, NDArray[Any]] = {"popularity": popularity}
     if with_similar:
         tables["similar"] = _similar(rows, plan.sizes.num_items)
@@ -196,12 +200,6 @@ def _similar(rows: DataFrame, num_items: int) -> NDArray[np.int32]:
     return similar
 
 
-def _fresh_items(rows: DataFrame) -> DataFrame:
-    """`item`: each known item once for each time that it happened, however windows overlap."""
-    fresh = F.expr("slice(item, size(item) - fresh + 1, fresh)")
-    return rows.select(F.explode(fresh).alias("item")).where(F.col("item") >= FIRST_INDEX)
-
-
 def _store(
     warehouse: Warehouse,
     plan: Plan,
@@ -209,12 +207,15 @@ def _store(
     again: Fitted | None,
     mixed: Blended | None,
     trials: Sequence[Trial],
+    gate: Gated | None,
     versions: dict[str, int],
 ) -> registry.StoredModel:
     """The metrics, history and calibration are always those of the fit that was judged."""
     settings: dict[str, Any] = {"model": plan.model.model_dump(mode="json"), "fit": plan.fit.model_dump(mode="json"), "ranks": fitted.size}
     if trials:
         settings["search"] = [trial.summary for trial in trials]
+    if gate:
+        settings["augmentation"] = gate.summary
     if again:
         settings["refit"] = {"epochs": fitted.best_epoch, "history": list(again.history)}
     if mixed:

@@ -24,7 +24,7 @@ def augmented(
     similar: (num_items, k) the items that come with each item most often, PAD where there are fewer; only `substitute` needs it
     seed:    of the step; random numbers are drawn for the whole global batch, and each rank takes those of its rows
     """
-    if not any(settings.model_dump().values()):
+    if not settings.changes:
         return batch
     noise = torch.Generator().manual_seed(seed)
     low, high = share(batch_size, rank, size)
