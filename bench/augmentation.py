@@ -35,6 +35,7 @@ from foretaste.tables.vocabulary import VOCABULARY
 
 WRITES, LEARNS = "behaviour", "interest"
 ONE_IN = 10
+NUM_FILES = 16  # as sequences has, of which a few are set apart
 MORE = 1.1  # rows written for each that is asked for, since whole files are taken
 WAYS: dict[str, tuple[str, float]] = {"gan": ("gan", 0.0), "vae": ("vae", 0.0), "gan, rare items": ("gan", 0.5)}
 """Name → the kind of model, and the share of its rows that are asked to hold a rare item."""
@@ -66,7 +67,7 @@ def _few(warehouse: Warehouse) -> Warehouse:
     annex = warehouse.annex("few", EVENTS, SESSIONS, VOCABULARY)
     if not annex.exists(SEQUENCES):
         rows = warehouse.read(SEQUENCES).where((F.col("split") != "train") | (F.pmod(F.xxhash64("user_id"), F.lit(ONE_IN)) == 0))
-        annex.overwrite(SEQUENCES, rows, warehouse.built_from(SEQUENCES))
+        annex.overwrite(SEQUENCES, rows.repartition(NUM_FILES, "user_id"), warehouse.built_from(SEQUENCES))
     return annex
 
 

@@ -130,7 +130,7 @@ def test_the_likelihood_of_a_row_is_that_of_its_choices_one_by_one() -> None:
         chosen = model.embeddings["item"](torch.tensor([item]))
         for name in ALL[1:]:
             code = int(batch.features[name][0, event])
-            expected -= F.log_softmax(model.choose[name](torch.cat([state, chosen], 1))[:, 1:], 1)[0, code - 1].item()
+            expected -= F.log_softmax(model.details.logits(name, state, chosen), 1)[0, code - 1].item()
             chosen = chosen + model.embeddings[name](torch.tensor([code]))
         state, hidden = model._advance(chosen + context, hidden)
     assert model.likelihood(batch, context).item() == pytest.approx(expected, rel=1e-5)

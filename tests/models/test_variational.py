@@ -69,6 +69,34 @@ def test_the_loss_of_the_sequence_is_the_bound_of_each_next_item() -> None:
     assert loss.count.item() == 3
 
 
+def test_what_goes_with_the_next_item_is_part_of_its_bound() -> None:
+    """The gap of each next event but the label's, of which none is known, given the item that it belongs to."""
+    batch = batch_of([[2, 3, 4]], 3)
+    gap = torch.tensor([[1, 5, 9]], dtype=torch.int32)
+    batch = replace(batch, features={**batch.features, "gap": gap})
+    both = of("vae", features=("item", "gap"))
+    both.steps.fill_(100)
+    (loss,) = both.step(batch)
+    mean, log_variance = both.posterior(left_aligned(batch))
+    states = both.decoder(mean[0])
+    items = torch.tensor([3, 4, 2])
+    weights, bias = both.item_weights()
+    expected = both.cost(mean[0], log_variance[0]).item()
+    expected -= torch.log_softmax(both.head.represent(states) @ weights.T + bias, 1)[range(3), items].sum().item()
+    for event, code in enumerate((5, 9)):
+        logits = both.details.logits("gap", states[event : event + 1], both.embeddings["item"](items[event : event + 1]))
+        expected -= torch.log_softmax(logits, 1)[0, code - 1].item()
+    assert loss.total.item() == pytest.approx(expected, rel=1e-5)
+    assert loss.count.item() == 3
+
+
+def test_rows_have_what_it_reads() -> None:
+    made = of("vae", features=("item", "gap")).draw(Conditions.none(3), torch.tensor([1, 2, 3]))
+    assert set(made.features) == {"item", "gap"}
+    assert torch.equal(made.features["gap"] > 0, made.item > 0)
+    assert (made.features["gap"][made.item > 0] >= 1).all()
+
+
 def test_the_loss_of_the_bag_is_the_multinomial_bound() -> None:
     model, batch = of("mult_vae"), batch_of([[2, 3, 2, 4]], 5)
     model.steps.fill_(100)
@@ -208,8 +236,8 @@ def test_too_much_weight_on_the_divergence_ends_in_plain_words(tmp_path: Path, m
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ModelError, match="says which items come, and nothing else"):
         model_of("vae", "binary")
-    with pytest.raises(ModelError, match="a VAE that reads more than items cannot write rows"):
-        of("vae", features=("item", "gap")).draw(Conditions.none(1), torch.tensor([1]))
+    with pytest.raises(ModelError, match="a VAE that reads more than it writes cannot write rows"):
+        of("vae", features=("item", "category")).draw(Conditions.none(1), torch.tensor([1]))
     with pytest.raises(ModelError, match="MultVAE writes no sequences"):
         of("mult_vae").draw(Conditions.none(1), torch.tensor([1]))
     with pytest.raises(ModelError, match="vae has no setting layers"):

@@ -17,7 +17,6 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -25,6 +24,7 @@ from foretaste.contract import FIRST_INDEX, UNKNOWN, Batch
 from foretaste.errors import ModelError
 from foretaste.models import chance
 from foretaste.models.conditions import Asked, Conditions, conditions_of
+from foretaste.models.details import WRITTEN, Details
 from foretaste.models.discriminator import Discriminator, discriminator_loss, generator_loss, gradient_penalty
 from foretaste.models.losses import Loss
 from foretaste.models.model import Health, Model
@@ -32,7 +32,6 @@ from foretaste.models.presets import ADVERSARIAL
 from foretaste.models.resemblance import Resemblance
 from foretaste.models.rows import left_aligned
 
-WRITTEN = ("item", "opens_session", "gap", "event")  # in the order in which an event's features are chosen
 ASKED_SHARE = 0.5  # of each condition in training: what was never left out could not be left unasked
 WATCHED = 4  # of the validation rows one in so many is watched: a roll-out costs as much as training
 SETTLED = 300  # steps against the discriminator after which neither is just young
@@ -91,12 +90,7 @@ class GAN(Model):
         self.asked = Asked(length=sizes.length, num_categories=sizes.num_categories, embedding=embedding)
         self.from_z = nn.Linear(latent, embedding)
         self.starts = nn.ModuleList(nn.Linear(embedding, units) for units in hidden)
-        self.choose = nn.ModuleDict(
-            {
-                name: nn.Sequential(nn.Linear(hidden[-1] + embedding, embedding), nn.ReLU(), nn.Linear(embedding, self.num_codes[name]))
-                for name in features[1:]
-            }
-        )
+        self.details = Details(num_codes={name: self.num_codes[name] for name in features[1:]}, width=hidden[-1], embedding=embedding)
         self.discriminator = Discriminator(features=features, sizes=sizes, embedding=embedding)
         self.resemblance = Resemblance()
         self.num_observed = self.resemblance.num_sums
@@ -170,13 +164,8 @@ class GAN(Model):
         known = (item >= FIRST_INDEX).nonzero().squeeze(1)
         head = self._items_head()
         total = head.loss(head.represent(state[known]), item[known], self.noise)
-        chosen = self.embeddings["item"](item)
-        for name, choose in self.choose.items():
-            code = real.features[name][inside].long()
-            logits = choose(torch.cat([state, chosen], dim=1))[:, 1:]  # PAD is never chosen
-            total = total + F.cross_entropy(logits.float(), code - 1, reduction="sum")
-            chosen = chosen + self.embeddings[name](code)
-        return total
+        codes = {name: real.features[name][inside] for name in self.details.names}
+        return total + self.details.loss(state, self.embeddings["item"](item), codes, self.embeddings)
 
     def roll_out(self, context: Tensor, length: int) -> dict[str, tuple[Tensor, Tensor]]:
         """Rows as choices: of each feature (B, length, n) that are 1 at one code and 0 elsewhere, with the gradient of a softmax, and the
@@ -193,7 +182,7 @@ class GAN(Model):
         noise = torch.Generator().manual_seed(
             int(torch.randint(1 << 62, (1,), generator=self.noise))
         )  # ranks roll out for longer or shorter
-        codes = {"item": items, **{name: torch.arange(1, self.num_codes[name], device=bias.device) for name in self.choose}}
+        codes = {"item": items, **{name: torch.arange(1, self.num_codes[name], device=bias.device) for name in self.details.names}}
         made: dict[str, list[Tensor]] = {name: [] for name in codes}
         hidden = self._starts(context)
         state = hidden[-1]
@@ -203,7 +192,7 @@ class GAN(Model):
                 if name == "item":
                     logits = torch.addmm(offset, head.represent(state), vectors.T)
                 else:
-                    logits = self.choose[name](torch.cat([state, chosen], dim=1))[:, 1:]
+                    logits = self.details.logits(name, state, chosen)
                 choice = straight_through(
                     logits, chance.gumbel(len(logits), logits.shape[1], noise, self.place).to(logits.device), self.temperature
                 )
@@ -232,7 +221,7 @@ class GAN(Model):
                 if name == "item":
                     code = chance.choice(torch.addmm(bias, head.represent(state), weights.T), point)
                 else:
-                    code = 1 + chance.choice(self.choose[name](torch.cat([state, chosen], dim=1))[:, 1:], point)
+                    code = 1 + chance.choice(self.details.logits(name, state, chosen), point)
                 features[name][rows[inside], column[inside]] = code[inside].int()
                 chosen = chosen + self.embeddings[name](code)
             state, hidden = self._advance(chosen + context, hidden)

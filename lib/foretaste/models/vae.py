@@ -1,7 +1,8 @@
 """vae: a sequential variational auto-encoder. A GRU reads the row; after each event, what will follow is drawn from a few latent numbers.
 
 After Sachdeva et al. 2019, Sequential variational autoencoders for collaborative filtering (SVAE): a posterior a step, decoded into what
-follows. Unlike there the decoder predicts the next item alone, as every next-item model here does.
+follows. Unlike there the decoder predicts the next event alone, as every next-item model here does; and beside its item what goes with it,
+of the features that are read: when and how a user comes back is as much of what the latent numbers are to hold as what is taken.
 """
 
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from foretaste.contract import UNKNOWN, Batch
+from foretaste.contract import PAD, UNKNOWN, Batch
 from foretaste.errors import ModelError
 from foretaste.models import chance
 from foretaste.models.conditions import Conditions
+from foretaste.models.details import WRITTEN, Details
 from foretaste.models.heads import next_item_targets
 from foretaste.models.losses import Loss
 from foretaste.models.presets import VARIATIONAL
@@ -34,6 +36,9 @@ class VAE(Variational):
         self.layers = nn.ModuleList(nn.GRU(width, units, batch_first=True) for width, units in pairwise(widths))
         self.embedding_dropout = nn.Dropout(dropout if embedding_dropout is None else embedding_dropout)
         self.dropout = nn.Dropout(dropout)
+        sizes = others["sizes"]
+        codes = {name: sizes.of(name) for name in WRITTEN[1:] if name in self.embeddings}
+        self.details = Details(num_codes=codes, width=widths[-1], embedding=embedding) if "item" in self.embeddings else None
 
     def summary(self, batch: Batch[Tensor]) -> Tensor:
         states: Tensor = self.embedding_dropout(self.embedded(batch))  # (B, T, E)
@@ -42,49 +47,67 @@ class VAE(Variational):
         return states
 
     def step(self, batch: Batch[Tensor]) -> Iterator[Loss]:
-        """The negative evidence lower bound, summed over targets: each next item from the posterior before it."""
+        """The negative evidence lower bound, summed over targets: each next event from the posterior before it."""
         self.steps += 1
         head = self._items_head()
-        posteriors, answers = [], []
+        found = []
         epsilon = self.epsilon(batch)
         for rows, part in self._parts(batch):
             where, targets = next_item_targets(part, self.label)
             of_part = epsilon[rows, : part.item.shape[1]]
             all_three = torch.cat([*self.posterior(part), of_part], dim=-1).flatten(0, 1)  # (b · T, 3 Z)
-            posteriors.append(all_three.index_select(0, where))
-            answers.append(targets)
-        mean, log_variance, chosen = torch.cat(posteriors).chunk(3, dim=1)  # (N, Z) each
-        answer = torch.cat(answers)
-        states = head.represent(self.decoder(drawn(mean, log_variance, chosen)))
-        total = head.loss(states, answer, self.noise) + self.cost(mean, log_variance)
-        yield Loss(optimizer="main", total=total, count=torch.tensor(float(len(answer)), device=answer.device))
+            found.append((all_three.index_select(0, where), targets, self._following(part, where)))
+        posteriors, targets, details = (torch.cat(each) for each in zip(*found, strict=True))  # (N, 3 Z), (N,), (N, details)
+        mean, log_variance, chosen = posteriors.chunk(3, dim=1)  # (N, Z) each
+        states = self.decoder(drawn(mean, log_variance, chosen))
+        total = head.loss(head.represent(states), targets, self.noise) + self.cost(mean, log_variance)
+        if self.details is not None and self.details.names:
+            there = (details[:, 0] > PAD).nonzero().squeeze(1)
+            codes = dict(zip(self.details.names, details[there].unbind(1), strict=True))
+            total = total + self.details.loss(states[there], self.embeddings["item"](targets[there]), codes, self.embeddings)
+        yield Loss(optimizer="main", total=total, count=torch.tensor(float(len(targets)), device=targets.device))
+
+    def _following(self, part: Batch[Tensor], where: Tensor) -> Tensor:
+        """(N, details): the codes that go with each target, PAD where it is the label, of which nothing else is known."""
+        names = self.details.names if self.details else ()
+        columns = [torch.cat([part.features[name][:, 1:], torch.zeros_like(part.item[:, :1])], dim=1) for name in names]
+        return torch.stack(columns, dim=-1).flatten(0, 1)[where] if columns else where[:, None]
 
     @torch.no_grad()
     def draw(self, conditions: Conditions, seed: Tensor) -> Batch[Tensor]:
-        """Rows of `conditions.budget` items: the first from the prior, each next one from the posterior after those so far.
+        """Rows of `conditions.budget` events: the first from the prior, each next one from the posterior after those so far.
 
-        Only of a model that reads nothing but items, and nothing but a budget may be asked for. Holds (B, I) numbers.
+        Only of a model that reads nothing but what it writes, and nothing but a budget may be asked for. Holds (B, I) numbers.
         """
-        if tuple(self.embeddings) != ("item",):
-            raise ModelError("a VAE that reads more than items cannot write rows", where="model.features", fix="Train without.")
+        if self.details is None or set(self.embeddings) - set(WRITTEN):
+            raise ModelError(
+                "a VAE that reads more than it writes cannot write rows", where="model.features", fix=f"Train it on {', '.join(WRITTEN)}."
+            )
         budget = conditions.budget.clamp(min=1, max=self.length)
         head = self._items_head()
         weights, bias = head.item_weights()
-        item = torch.zeros(len(budget), self.length, dtype=torch.int32, device=bias.device)
+        names = ("item", *self.details.names)
+        features = {name: torch.zeros(len(budget), self.length, dtype=torch.int32, device=bias.device) for name in names}
         z, states = chance.normal(seed, 0, self.latent), [None] * len(self.layers)
         rows = torch.arange(len(budget), device=bias.device)
         for event in range(int(budget.max())):
-            logits = torch.addmm(bias, head.represent(self.decoder(z)), weights.T)  # (B, I)
-            code = chance.choice(logits, chance.uniform(seed, 2 * event + 1, 1).squeeze(1))
-            inside = event < budget
-            item[rows[inside], (self.length - budget + event)[inside]] = code[inside].int()
-            x = self.embeddings["item"](code[:, None])  # (B, 1, E)
+            state = self.decoder(z)
+            column, inside = self.length - budget + event, event < budget
+            chosen = torch.zeros((), device=bias.device)
+            for name, point in zip(names, chance.uniform(seed, 2 * event + 1, len(names)).float().unbind(1), strict=True):
+                if name == "item":
+                    code = chance.choice(torch.addmm(bias, head.represent(state), weights.T), point)
+                else:
+                    code = 1 + chance.choice(self.details.logits(name, state, chosen), point)
+                features[name][rows[inside], column[inside]] = code[inside].int()
+                chosen = chosen + self.embeddings[name](code)
+            x = chosen[:, None, :]  # (B, 1, E)
             for number, layer in enumerate(self.layers):
                 x, states[number] = layer(x, states[number])
             mean, log_variance = self.to_posterior(x[:, 0]).chunk(2, dim=1)
             z = drawn(mean, log_variance, chance.normal(seed, 2 * event + 2, self.latent))
         length = budget.int()
-        return Batch(features={"item": item}, length=length, fresh=length, recency=torch.full_like(length, UNKNOWN))
+        return Batch(features=features, length=length, fresh=length, recency=torch.full_like(length, UNKNOWN))
 
     def activations(self, length: int) -> int:
         embedding, *units = self.widths
