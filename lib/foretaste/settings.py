@@ -505,6 +505,15 @@ class ScoringSettings(Strict):
     batch_size: int = Field(default=256, ge=1)
 
 
+class SegmentSettings(Strict):
+    """How users are grouped by the latent numbers of `task`: into `number` segments, or as many of 2 to `most` as tell them apart best."""
+
+    task: str = "latents"
+    number: int | None = Field(default=None, ge=2, le=100)
+    most: int = Field(default=8, ge=2, le=100)
+    seed: int = 0
+
+
 class SynthesisSettings(Strict):
     """What jobs/synthesize.py writes, by the model of `task`: `rows` histories, each asked for what a real training row would have been.
 
@@ -548,6 +557,7 @@ class Settings(Strict):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     scoring: ScoringSettings = ScoringSettings()
+    segments: SegmentSettings = SegmentSettings()
     synthesis: SynthesisSettings = SynthesisSettings()
 
     @field_validator("tasks")

@@ -10,11 +10,24 @@ from foretaste.tables.sessions import SESSIONS
 from foretaste.tables.synthetic_sequences import SYNTHETIC_SEQUENCES
 from foretaste.tables.table import Table, Warehouse
 from foretaste.tables.user_latents import USER_LATENTS
+from foretaste.tables.user_segments import USER_SEGMENTS
 from foretaste.tables.vocabulary import VOCABULARY
 
 TABLES: dict[str, Table] = {
     table.name: table
-    for table in (EVENTS, QUARANTINE, ITEMS, SESSIONS, VOCABULARY, SEQUENCES, SYNTHETIC_SEQUENCES, SCORES, USER_LATENTS, METRICS)
+    for table in (
+        EVENTS,
+        QUARANTINE,
+        ITEMS,
+        SESSIONS,
+        VOCABULARY,
+        SEQUENCES,
+        SYNTHETIC_SEQUENCES,
+        SCORES,
+        USER_LATENTS,
+        USER_SEGMENTS,
+        METRICS,
+    )
 }
 
 __all__ = ["TABLES", "Table", "Warehouse"]
