@@ -196,6 +196,21 @@ def test_active_units_are_those_whose_mean_tells_rows_apart() -> None:
     assert health.ailment is None
 
 
+@pytest.mark.parametrize(("name", "asked"), [("vae", [2]), ("mult_vae", [2, 5])])
+def test_reconstruction_is_how_far_decoding_is_ahead_of_popularity(name: str, asked: list[int]) -> None:
+    """Of the next item, which is 2, or of the row's own bag; in nats an item, over rows whatever their number."""
+    model, batch = of(name), batch_of([[2, 5, 2, 1]], 4)
+    popularity = torch.arange(1.0, SIZES.num_items - 1)
+    model.follow({"popularity": popularity})
+    weights, bias = model.item_weights()
+    logits = (model.represent(batch) @ weights.T + bias)[0, 2:]
+    places = [item - 2 for item in asked]
+    expected = (torch.log_softmax(logits, 0) - (popularity / popularity.sum()).log())[places].mean().item()
+    observed = model.observe(batch)
+    assert model.health(observed).metrics["reconstruction"] == pytest.approx(expected, rel=1e-4)
+    assert model.health(2 * observed).metrics["reconstruction"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_a_collapsed_posterior_is_told() -> None:
     model = known([[0.0, 0.0, 0.0], [0.01, 0.0, 0.0], [0.0, 0.0, 0.0]])
     observed = model.observe(batch_of([[2], [3], [4]], 4))

@@ -39,6 +39,9 @@ class MultVAE(Variational):
         total = (self.embedded(batch) * weight[:, :, None]).cumsum(1)  # (B, T, H)
         return torch.tanh(total / size.clamp(min=1.0)[:, :, None] + self.bias)
 
+    def told(self, batch: Batch[Tensor]) -> Tensor:
+        return torch.where(is_new(batch.item), batch.item, PAD)
+
     def step(self, batch: Batch[Tensor]) -> Iterator[Loss]:
         """The negative evidence lower bound of the multinomial, summed over rows: - Σ log p(item) over the bag, and the divergence."""
         self.steps += 1

@@ -46,6 +46,9 @@ class VAE(Variational):
             states = self.dropout(self.layer(lambda inputs, layer=layer: layer(inputs)[0], states))  # (B, T, units)
         return states
 
+    def told(self, batch: Batch[Tensor]) -> Tensor:
+        return batch.labels[self.label][:, :1]  # what comes next
+
     def step(self, batch: Batch[Tensor]) -> Iterator[Loss]:
         """The negative evidence lower bound, summed over targets: each next event from the posterior before it."""
         self.steps += 1

@@ -9,18 +9,19 @@ a batch's mean, so that ranks only add up).
 Legend: B rows, T events, H units, Z latent numbers, N targets.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foretaste.contract import Batch
+from foretaste.contract import FIRST_INDEX, Batch
 from foretaste.errors import ModelError
 from foretaste.models import chance
 from foretaste.models.model import Health, Model
-from foretaste.models.rows import last
+from foretaste.models.negatives import log_uniform
+from foretaste.models.rows import last, left_aligned
 
 SETTLED = 500  # steps at full weight after which a posterior that tells nothing apart is not just young
 ACTIVE = 0.01  # the variance over rows of a unit's mean above which the unit is in use (Burda et al. 2016, section 5.2)
@@ -33,6 +34,7 @@ class Variational(Model):
     """
 
     steps: Tensor
+    log_share: Tensor
 
     def __init__(
         self,
@@ -52,7 +54,12 @@ class Variational(Model):
         self.to_posterior = nn.Linear(width, 2 * latent)
         self.decoder = nn.Sequential(nn.Linear(latent, width), nn.Tanh())
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # stored, so that a run that goes on goes on from its β
-        self.num_observed = 1 + 3 * latent
+        self.num_observed = 3 + 3 * latent
+        self.register_buffer("log_share", torch.log_softmax(log_uniform(len(self._items_head().bias)).log(), 0), persistent=False)
+
+    def follow(self, tables: Mapping[str, Tensor]) -> None:
+        super().follow(tables)
+        self.log_share.copy_(torch.log_softmax(tables["popularity"].log(), 0))
 
     def summary(self, batch: Batch[Tensor]) -> Tensor:
         """(B, T, H): what is known after each event."""
@@ -62,6 +69,10 @@ class Variational(Model):
         """(B, T, Z) each: mean and log-variance after each event of left-aligned rows."""
         mean, log_variance = self.to_posterior(self.summary(batch)).chunk(2, dim=-1)
         return mean, log_variance
+
+    def told(self, batch: Batch[Tensor]) -> Tensor:
+        """(B, K) of left-aligned rows: the items that a row's last posterior is to tell, PAD and UNKNOWN where there are fewer."""
+        raise NotImplementedError
 
     def encode(self, batch: Batch[Tensor]) -> Tensor:
         """What the posterior's mean is decoded into."""
@@ -88,14 +99,23 @@ class Variational(Model):
         return self.beta() * divergence(mean, log_variance).clamp(min=self.free_bits).sum()
 
     def observe(self, batch: Batch[Tensor]) -> Tensor:
-        """Rows, and of each unit the sums of its means, of their squares, and of its divergences."""
-        mean, log_variance = self._at_end(batch, lambda part: torch.cat(self.posterior(part), dim=-1)).double().chunk(2, dim=1)
-        rows = torch.tensor([float(len(mean))], dtype=torch.float64)
-        return torch.cat([rows, *(values.sum(0).cpu() for values in (mean, mean.square(), divergence(mean, log_variance)))])
+        """Rows, what decoding gained and over how many items; of each unit the sums of its means, their squares, and its divergences."""
+        mean, log_variance = self._at_end(batch, lambda part: torch.cat(self.posterior(part), dim=-1)).chunk(2, dim=1)
+        weights, bias = self.item_weights()
+        states = self._items_head().represent(self.decoder(mean))
+        gain = log_likelihood(states, weights[FIRST_INDEX:], bias[FIRST_INDEX:]) - self.log_share  # (B, I - 2)
+        item = self.told(left_aligned(batch)).long()
+        known = item >= FIRST_INDEX
+        gained = gain.gather(1, (item - FIRST_INDEX).clamp(min=0))[known].double()
+        of_units = (mean.double(), mean.double().square(), divergence(mean.double(), log_variance.double()))
+        counts = torch.tensor([float(len(mean)), gained.sum().item(), float(len(gained))], dtype=torch.float64)
+        return torch.cat([counts, *(values.sum(0).cpu() for values in of_units)])
 
     def health(self, observed: Tensor) -> Health:
-        """active_units: how many tell rows apart; kl: nats a row; kl_unit_most, kl_unit_least: of one unit."""
-        rows, (mean, square, kl) = observed[0], observed[1:].view(3, self.latent)
+        """active_units: how many tell rows apart; kl: nats a row; kl_unit_most, kl_unit_least: of one unit; reconstruction: nats an item by
+        which what is decoded from the posterior's mean is ahead of popularity
+        """
+        rows, (mean, square, kl) = observed[0], observed[3:].view(3, self.latent)
         variance = square / rows - (mean / rows).square()
         active = int((variance > ACTIVE).sum())
         metrics = {
@@ -103,6 +123,7 @@ class Variational(Model):
             "kl": float(kl.sum() / rows),
             "kl_unit_most": float(kl.max() / rows),
             "kl_unit_least": float(kl.min() / rows),
+            "reconstruction": float(observed[1] / observed[2].clamp(min=1.0)),
         }
         if active or int(self.steps) < self.anneal_steps + SETTLED:
             return Health(metrics=metrics)
