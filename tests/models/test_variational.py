@@ -206,7 +206,7 @@ def test_reconstruction_is_how_far_decoding_is_ahead_of_popularity(name: str, as
     logits = (model.represent(batch) @ weights.T + bias)[0, 2:]
     places = [item - 2 for item in asked]
     expected = (torch.log_softmax(logits, 0) - (popularity / popularity.sum()).log())[places].mean().item()
-    observed = model.observe(batch)
+    observed = model.observe(batch).detach()
     assert model.health(observed).metrics["reconstruction"] == pytest.approx(expected, rel=1e-4)
     assert model.health(2 * observed).metrics["reconstruction"] == pytest.approx(expected, rel=1e-4)
 
