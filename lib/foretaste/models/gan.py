@@ -279,7 +279,11 @@ class GAN(Model):
         return self.resemblance.sums(chosen, fake, *words)
 
     def health(self, observed: Tensor) -> Health:
-        """discriminator_accuracy: the share of pairs in which it finds the real row; the others as `Resemblance` has them."""
+        """discriminator_accuracy: the share of pairs in which it finds the real row; the others as `Resemblance` has them.
+
+        None of them chooses the best epoch: how well it knows what comes next does. The distance between pairs of items falls with that
+        where rows are many, and only grows where they are few, since the items of one user's rows say little of another's.
+        """
         settled = int(self.steps) >= self.anneal_steps + SETTLED
         return self.resemblance.health(observed, settled=settled, against=self.adversarial_weight > 0)
 

@@ -56,7 +56,7 @@ class Resemblance:
                 )
             elif against and right / rows > SUREST:
                 ailment = f"the two players have diverged: the discriminator finds the real row in {right / rows:.1%} of the pairs"
-        return Health(metrics=metrics, ailment=ailment, value=-distance)
+        return Health(metrics=metrics, ailment=ailment)
 
 
 def _pairs(item: Tensor) -> Tensor:
