@@ -8,7 +8,7 @@ on its test rows: will this user come back within the horizon?
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -112,9 +112,9 @@ def _print(comparison: Comparison) -> None:
     console.print(f"logistic regressions for {comparison.task}, on {comparison.num_rows:,} test rows; 95 % intervals over users")
     for line in comparison.table():
         console.print(line, soft_wrap=True)
-    for other in ("rfm", "both"):
-        found = comparison.difference("roc_auc", other)
-        console.print(f"roc_auc of latents minus {other}: {found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]")
+    for one, other in (("latents", "rfm"), ("both", "rfm")):
+        found = replace(comparison, model=one).difference("roc_auc", other)
+        console.print(f"roc_auc of {one} minus {other}: {found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]")
 
 
 if __name__ == "__main__":

@@ -273,7 +273,9 @@ def test_rows_are_watched_alike_however_they_are_shared() -> None:
     whole = model.observe(batch_of(rows, 4, ALL))
     halves = model.observe(batch_of(rows[:3], 4, ALL)) + model.observe(batch_of(rows[3:], 4, ALL))
     torch.testing.assert_close(halves, whole)
-    assert 0 < whole[0] < len(rows)
+    nats, events, watched = whole[:3].tolist()
+    assert 0 < watched < len(rows)
+    assert model.health(whole).metrics["nats"] == -model.health(whole).value == pytest.approx(nats / events)
 
 
 def test_a_collapse_ends_in_plain_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,12 @@ Legend: B rows, T events, E embedding, H units of the top layer, Z latent number
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -93,7 +95,7 @@ class GAN(Model):
         self.details = Details(num_codes={name: self.num_codes[name] for name in features[1:]}, width=hidden[-1], embedding=embedding)
         self.discriminator = Discriminator(features=features, sizes=sizes, embedding=embedding)
         self.resemblance = Resemblance()
-        self.num_observed = self.resemblance.num_sums
+        self.num_observed = 2 + self.resemblance.num_sums
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("popularity", torch.ones(sizes.num_items))
         self.register_buffer("category_of_item", torch.zeros(sizes.num_items, dtype=torch.int64))
@@ -153,17 +155,23 @@ class GAN(Model):
         """(B, E) that goes into each event, of (B, Z) noise and what is asked for."""
         return self.from_z(z) + self.asked(asked, self._items())  # type: ignore[no-any-return]
 
-    def likelihood(self, real: Batch[Tensor], context: Tensor) -> Tensor:
+    def likelihood(self, real: Batch[Tensor], context: Tensor, *, exact: bool = False) -> Tensor:
         """(): minus the logarithm of what left-aligned rows are worth, summed: of each event, given those before it.
 
-        Unknown items count for what goes with them alone. With negatives in `fit.loss` the items' part is estimated from those.
+        Unknown items count for what goes with them alone. With negatives in `fit.loss` the items' part is estimated from those, unless it
+        is to be `exact`.
         """
         states = self._states(real, context)[:, :-1]  # (B, T, H), of event t the state before it
         inside = torch.arange(real.item.shape[1], device=real.length.device) < real.length[:, None]
         state, item = states[inside], real.item[inside].long()  # (N, H), (N,)
         known = (item >= FIRST_INDEX).nonzero().squeeze(1)
         head = self._items_head()
-        total = head.loss(head.represent(state[known]), item[known], self.noise)
+        chosen = head.represent(state[known])
+        if exact:
+            weights, bias = (part[FIRST_INDEX:] for part in head.item_weights())
+            total = F.cross_entropy(torch.addmm(bias, chosen, weights.T), item[known] - FIRST_INDEX, reduction="sum")
+        else:
+            total = head.loss(chosen, item[known], self.noise)
         codes = {name: real.features[name][inside] for name in self.details.names}
         return total + self.details.loss(state, self.embeddings["item"](item), codes, self.embeddings)
 
@@ -272,20 +280,25 @@ class GAN(Model):
         chosen = batch.map(lambda array: array.index_select(0, watched))
         asked = conditions_of(chosen, self.category_of_item, self.popularity)
         fake = self.draw(asked, seed[watched])
+        real = left_aligned(chosen)
+        nats = self.likelihood(real, self.context(chance.normal(seed[watched], _Z, self.latent), asked), exact=True)
+        told = torch.tensor([float(nats.detach()), float(chosen.length.sum())], dtype=torch.float64)
         words = [
-            self.discriminator(self.discriminator.read(aligned.features), aligned.length, asked)
-            for aligned in (left_aligned(chosen), left_aligned(fake))
+            self.discriminator(self.discriminator.read(aligned.features), aligned.length, asked) for aligned in (real, left_aligned(fake))
         ]
-        return self.resemblance.sums(chosen, fake, *words)
+        return torch.cat([told, self.resemblance.sums(chosen, fake, *words)])
 
     def health(self, observed: Tensor) -> Health:
-        """discriminator_accuracy: the share of pairs in which it finds the real row; the others as `Resemblance` has them.
+        """nats: minus the log-likelihood of an event; discriminator_accuracy: the share of pairs in which it finds the real row; the others
+        as `Resemblance` has them.
 
-        None of them chooses the best epoch: how well it knows what comes next does. The distance between pairs of items falls with that
-        where rows are many, and only grows where they are few, since the items of one user's rows say little of another's.
+        The least nats are the best epoch's. The distance between pairs of items falls with them where rows are many, and grows where they
+        are few, since the pairs of a few users are not those of others; and ranks cannot tell a good generator from a better one.
         """
         settled = int(self.steps) >= self.anneal_steps + SETTLED
-        return self.resemblance.health(observed, settled=settled, against=self.adversarial_weight > 0)
+        health = self.resemblance.health(observed[2:], settled=settled, against=self.adversarial_weight > 0)
+        nats = float(observed[0] / observed[1].clamp(min=1.0))
+        return replace(health, metrics={"nats": nats, **health.metrics}, value=-nats)
 
     def activations(self, length: int) -> int:
         embedding, *units = self.widths

@@ -222,7 +222,8 @@ class _Fit:
                 fix="Set sequences.valid_from earlier, so that validation time has more events.",
             )
         if health:
-            verdict = replace(verdict, metrics={**verdict.metrics, **health.metrics})
+            value = verdict.value if health.value is None else health.value
+            verdict = replace(verdict, metrics={**verdict.metrics, **health.metrics}, value=value)
         if not math.isfinite(verdict.value):
             raise DivergedError(
                 "the scores are not finite", where=self.plan.task, fix="Lower fit.learning_rate, or set fit.clip_norm to 1."
