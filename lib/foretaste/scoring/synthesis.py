@@ -143,6 +143,6 @@ class AskedOfRows:
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         table = torch.from_numpy(self.category_of_item)
         for rows in batches:
-            found = conditions_of(to_batch(rows).map(torch.from_numpy), table, torch.zeros(len(table)))
+            found = conditions_of(to_batch(rows).map(torch.tensor), table, torch.zeros(len(table)))
             names = [column.split()[0] for column in ASKED.split(", ")]
             yield pa.RecordBatch.from_arrays([pa.array(getattr(found, name).numpy().astype(np.int32)) for name in names], names=names)
