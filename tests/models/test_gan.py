@@ -245,7 +245,7 @@ def sums(rows: float, right: float, real: list[int], fake: list[int], real_rows:
 def test_resemblance_by_hand() -> None:
     """Real pairs 6, 2, 2; written ones 6, 0, 0, 4: four tenths lie elsewhere. Two different pairs where real rows have three."""
     observed = sums(200, 150, [6, 2, 2], [6, 0, 0, 4], [1] * 4, [2, 2])
-    health = Resemblance().health(observed, settled=True, against=True)
+    health = Resemblance().health(observed, settled=True, against="minimax")
     assert health.metrics["pair_distance"] == pytest.approx(0.4)
     assert health.metrics["distinct_pairs"] == pytest.approx(2 / 3, rel=1e-3)
     assert health.metrics["distinct_rows"] == pytest.approx(0.5, rel=1e-3)
@@ -262,10 +262,17 @@ def test_resemblance_by_hand() -> None:
 )
 def test_ailments_are_told_once_it_has_settled(right: float, fake_rows: list[int], words: str) -> None:
     observed = sums(200, right, [1] * 9, [1] * 9, [1] * 100, fake_rows)
-    assert Resemblance().health(observed, settled=False, against=True).ailment is None
-    ailment = Resemblance().health(observed, settled=True, against=True).ailment
+    assert Resemblance().health(observed, settled=False, against="minimax").ailment is None
+    ailment = Resemblance().health(observed, settled=True, against="minimax").ailment
     assert ailment is not None
     assert ailment.startswith(words)
+
+
+def test_a_critic_of_wasserstein_may_be_sure() -> None:
+    observed = sums(200, 200, [1] * 9, [1] * 9, [1] * 100, [1] * 100)
+    health = Resemblance().health(observed, settled=True, against="wasserstein")
+    assert health.ailment is None
+    assert health.metrics["discriminator_accuracy"] == 1.0
 
 
 def test_rows_are_watched_alike_however_they_are_shared() -> None:

@@ -296,7 +296,7 @@ class GAN(Model):
         are few, since the pairs of a few users are not those of others; and ranks cannot tell a good generator from a better one.
         """
         settled = int(self.steps) >= self.anneal_steps + SETTLED
-        health = self.resemblance.health(observed[2:], settled=settled, against=self.adversarial_weight > 0)
+        health = self.resemblance.health(observed[2:], settled=settled, against=self.adversary if self.adversarial_weight > 0 else None)
         nats = float(observed[0] / observed[1].clamp(min=1.0))
         return replace(health, metrics={"nats": nats, **health.metrics}, value=-nats)
 

@@ -15,7 +15,7 @@ from foretaste.models.model import Health
 
 PAIR_BUCKETS, ROW_BUCKETS = 1 << 14, 1 << 16
 FEWEST = 0.3  # of the different rows and pairs that real rows have: below it, it writes the same again and again
-SUREST = 0.99  # of the pairs: a discriminator that is never wrong has nothing to teach
+SUREST = 0.99  # of the pairs: a discriminator of minimax that is never wrong has nothing to teach
 FEWEST_ROWS = 100  # to say so
 
 
@@ -31,11 +31,12 @@ class Resemblance:
         counts = [_pairs(real.item), _pairs(fake.item), _rows(real.item), _rows(fake.item)]
         return torch.cat([head, *(count.double().cpu() for count in counts)])
 
-    def health(self, sums: Tensor, *, settled: bool, against: bool) -> Health:
+    def health(self, sums: Tensor, *, settled: bool, against: str | None) -> Health:
         """distinct_rows, distinct_pairs: how many different ones were written, of those that as many real rows have;
         pair_distance: the total variation between the two ways in which items follow each other, 0 the same, 1 nothing in common.
 
-        settled: that it ails is told; against: there is a discriminator that learns
+        settled: that it ails is told; against: the game with a discriminator that learns, if there is one. A minimax one that is always
+        right teaches nothing, since its word saturates; a Wasserstein one is meant to be right, and its slope still tells the way.
         """
         rows, right = float(sums[0]), float(sums[1])
         if rows == 0:
@@ -46,7 +47,7 @@ class Resemblance:
         distinct_pairs = _distinct(fake) / max(1.0, _distinct(real))
         metrics = {"distinct_rows": distinct_rows, "distinct_pairs": distinct_pairs, "pair_distance": distance}
         ailment = None
-        if against:
+        if against is not None:
             metrics["discriminator_accuracy"] = right / rows
         if settled and rows >= FEWEST_ROWS:
             if min(distinct_rows, distinct_pairs) < FEWEST:
@@ -54,7 +55,7 @@ class Resemblance:
                     f"the generator has collapsed: it writes {distinct_rows:.0%} of the different rows that real ones are, "
                     f"and {distinct_pairs:.0%} of the different pairs of items"
                 )
-            elif against and right / rows > SUREST:
+            elif against == "minimax" and right / rows > SUREST:
                 ailment = f"the two players have diverged: the discriminator finds the real row in {right / rows:.1%} of the pairs"
         return Health(metrics=metrics, ailment=ailment)
 
