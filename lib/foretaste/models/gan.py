@@ -292,13 +292,13 @@ class GAN(Model):
         """nats: minus the log-likelihood of an event; discriminator_accuracy: the share of pairs in which it finds the real row; the others
         as `Resemblance` has them.
 
-        The least nats are the best epoch's. The distance between pairs of items falls with them where rows are many, and grows where they
-        are few, since the pairs of a few users are not those of others; and ranks cannot tell a good generator from a better one.
+        None of them chooses the best epoch; how well it knows what comes next does. The distance between pairs of items falls with that
+        where rows are many, but it grows where they are few, and so do the nats: a few users' items are not those of others.
         """
         settled = int(self.steps) >= self.anneal_steps + SETTLED
         health = self.resemblance.health(observed[2:], settled=settled, against=self.adversary if self.adversarial_weight > 0 else None)
         nats = float(observed[0] / observed[1].clamp(min=1.0))
-        return replace(health, metrics={"nats": nats, **health.metrics}, value=-nats)
+        return replace(health, metrics={"nats": nats, **health.metrics})
 
     def activations(self, length: int) -> int:
         embedding, *units = self.widths

@@ -22,12 +22,10 @@ class Health:
     """How a model itself fares, whatever its scores are worth.
 
     metrics: by name; ailment: why it had better learn no further, or None
-    value:   what the best epoch is chosen by, the larger the better, where that is not the headline of its head's metrics
     """
 
     metrics: Mapping[str, float]
     ailment: str | None = None
-    value: float | None = None
 
 
 class Model(nn.Module):

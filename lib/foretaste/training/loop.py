@@ -148,7 +148,9 @@ class _Fit:
         state = replace(state, epoch=number, history=(*state.history, entry))
         if verdict is None:
             return replace(state, best_epoch=number)
-        if verdict.value > state.best_value:
+        # What writes rows learns on where its ranks are perfect, so of equal epochs the last is its best.
+        writes = isinstance(self.model, Model) and self.model.writes
+        if verdict.value > state.best_value or (writes and verdict.value == state.best_value):
             state = replace(state, best_epoch=number, best_value=verdict.value, metrics=verdict.metrics, calibration=verdict.calibration)
         return state
 
@@ -222,8 +224,7 @@ class _Fit:
                 fix="Set sequences.valid_from earlier, so that validation time has more events.",
             )
         if health:
-            value = verdict.value if health.value is None else health.value
-            verdict = replace(verdict, metrics={**verdict.metrics, **health.metrics}, value=value)
+            verdict = replace(verdict, metrics={**verdict.metrics, **health.metrics})
         if not math.isfinite(verdict.value):
             raise DivergedError(
                 "the scores are not finite", where=self.plan.task, fix="Lower fit.learning_rate, or set fit.clip_norm to 1."
