@@ -149,6 +149,17 @@ def test_a_roll_out_is_choices_and_its_gradient_reaches_the_generator() -> None:
     assert model.starts[0].weight.grad.abs().sum() > 0  # type: ignore[union-attr, operator]
 
 
+def test_a_critic_cannot_be_surer_by_longer_vectors() -> None:
+    critic = of().discriminator
+    features = {name: torch.tensor([[2, 1, 0]]) for name in critic.tables}
+    before = critic.read(features)
+    with torch.no_grad():
+        for table in critic.tables.values():
+            table.weight.mul_(10.0)
+    torch.testing.assert_close(critic.read(features), before)
+    assert before[0, 2].tolist() == [0.0] * before.shape[2]  # padding
+
+
 def test_the_generators_step_moves_no_weight_of_the_discriminator() -> None:
     model = of().train()
     losses = model.step(batch_of(HISTORIES, 5, ALL))
