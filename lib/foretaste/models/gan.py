@@ -51,6 +51,7 @@ class GAN(Model):
     presets = ADVERSARIAL
     reads_categories: ClassVar[bool] = True
     writes: ClassVar[bool] = True
+    keeps_last: ClassVar[bool] = True
     steps: Tensor
     popularity: Tensor
     category_of_item: Tensor
@@ -292,8 +293,8 @@ class GAN(Model):
         """nats: minus the log-likelihood of an event; discriminator_accuracy: the share of pairs in which it finds the real row; the others
         as `Resemblance` has them.
 
-        None of them chooses the best epoch; how well it knows what comes next does. The distance between pairs of items falls with that
-        where rows are many, but it grows where they are few, and so do the nats: a few users' items are not those of others.
+        None of them chooses an epoch: the last is kept. Where rows are few, nats and the distance between pairs of items grow while ranks
+        still get better, since a few users' items are not those of others; where they are many, nats fall after ranks stand still.
         """
         settled = int(self.steps) >= self.anneal_steps + SETTLED
         health = self.resemblance.health(observed[2:], settled=settled, against=self.adversary if self.adversarial_weight > 0 else None)

@@ -35,7 +35,7 @@ class Model(nn.Module):
     presets:    size → option → value; what a network of that size is built with where settings do not say otherwise
     parts_rows: whether rows of like length are encoded together on a CPU, where padding costs most
     reads_categories: whether `follow` is to be given the category of each item
-    writes: whether it can `draw`
+    writes: whether it can `draw`; keeps_last: whether its last epoch is its best, whatever its ranks
     place: (rows of the step's global batch, which of them is the first here), where ranks share it: the loop says so
     num_observed: how many sums `observe` gives; 0: there is nothing to watch, and neither it nor `health` is asked
     """
@@ -45,6 +45,7 @@ class Model(nn.Module):
     parts_rows: ClassVar[bool] = True
     reads_categories: ClassVar[bool] = False
     writes: ClassVar[bool] = False
+    keeps_last: ClassVar[bool] = False
     place: tuple[int, int] | None = None
 
     def __init__(

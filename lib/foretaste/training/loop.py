@@ -148,9 +148,7 @@ class _Fit:
         state = replace(state, epoch=number, history=(*state.history, entry))
         if verdict is None:
             return replace(state, best_epoch=number)
-        # What writes rows learns on where its ranks are perfect, so of equal epochs the last is its best.
-        writes = isinstance(self.model, Model) and self.model.writes
-        if verdict.value > state.best_value or (writes and verdict.value == state.best_value):
+        if verdict.value > state.best_value or (isinstance(self.model, Model) and self.model.keeps_last):
             state = replace(state, best_epoch=number, best_value=verdict.value, metrics=verdict.metrics, calibration=verdict.calibration)
         return state
 
