@@ -35,6 +35,7 @@ from foretaste.tables.vocabulary import VOCABULARY
 
 WRITES, LEARNS = "behaviour", "interest"
 ONE_IN = 10
+MORE_EPOCHS = 4  # of what writes, where its epochs are so much shorter
 NUM_FILES = 16  # as sequences has, of which a few are set apart
 MORE = 1.1  # rows written for each that is asked for, since whole files are taken
 WAYS: dict[str, tuple[str, float]] = {"gan": ("gan", 0.0), "vae": ("vae", 0.0), "gan, rare items": ("gan", 0.5)}
@@ -56,6 +57,8 @@ def main(
     told = []
     for who in users.split(","):
         own = warehouse if who == "all" else _few(warehouse)
+        if who == "few":
+            chosen = _with(chosen, WRITES, {"fit.epochs": MORE_EPOCHS * chosen.tasks[WRITES].fit.epochs})
         for way in ways.split(";"):
             told.append(f"{who} users, {way}: {_gate(own, chosen, way)}")
             console.print(told[-1])
@@ -74,21 +77,26 @@ def _few(warehouse: Warehouse) -> Warehouse:
 def _gate(warehouse: Warehouse, chosen: Settings, way: str) -> str:
     """What the gate says of rows written in this way."""
     kind, cold = WAYS[way]
-    writing = _with(chosen, WRITES, {"model.name": kind})
+    writing = _only(_with(chosen, WRITES, {"model.name": kind}), WRITES)
     if kind not in {registry.load(warehouse.path, WRITES, number).model["name"] for number in registry.versions(warehouse.path, WRITES)}:
         console.print(*train(warehouse, writing).notes, sep="\n")
     share = max(chosen.tasks[LEARNS].fit.augment.written.values())
     rows = int(MORE * share * pin(warehouse, "train", "window").num_rows) + 1
     asked = chosen.synthesis.model_copy(update={"task": WRITES, "model": kind, "rows": rows, "cold": cold, "report": 0})
     console.print(*synthesize(warehouse, writing.model_copy(update={"synthesis": asked})).notes, sep="\n")
-    train(warehouse, _with(chosen, LEARNS, {"fit.augment.gan": 0.0, "fit.augment.vae": 0.0, f"fit.augment.{kind}": share}))
+    learning = _with(chosen, LEARNS, {"fit.augment.gan": 0.0, "fit.augment.vae": 0.0, f"fit.augment.{kind}": share})
+    train(warehouse, _only(learning, LEARNS))
     newest = registry.load(warehouse.path, LEARNS, registry.versions(warehouse.path, LEARNS)[-1])
     return _told(newest.settings["augmentation"])
 
 
 def _with(chosen: Settings, task: str, changes: dict[str, Any]) -> Settings:
-    """Only that task, altered."""
-    return chosen.model_copy(update={"tasks": {task: chosen.tasks[task].altered(changes)}})
+    """The same with that task altered."""
+    return chosen.model_copy(update={"tasks": {**chosen.tasks, task: chosen.tasks[task].altered(changes)}})
+
+
+def _only(chosen: Settings, task: str) -> Settings:
+    return chosen.model_copy(update={"tasks": {task: chosen.tasks[task]}})
 
 
 def _told(summary: dict[str, Any]) -> str:
