@@ -121,12 +121,14 @@ def test_a_choice_is_one_code_forward_and_a_softmax_backward() -> None:
 
 
 def test_the_likelihood_of_a_row_is_that_of_its_choices_one_by_one() -> None:
-    model, batch = of(), left_aligned(batch_of([[2, 8, 3]], 3, ALL))
-    context = model.context(torch.randn(1, 3), asked(1, budget=3))
+    model, batch = of(), left_aligned(batch_of([[2, 8, 1, 3]], 4, ALL))
+    context = model.context(torch.randn(1, 3), asked(1, budget=4))
     expected, hidden = 0.0, model._starts(context)
     state = hidden[-1]
-    for event, item in enumerate((2, 8, 3)):
-        expected -= F.log_softmax(model.head.score(state, batch), 1)[0, item].item()
+    for event, item in enumerate((2, 8, 1, 3)):
+        unknown = torch.sigmoid(model.unknown.logit(state)).item()
+        expected -= math.log(unknown if item == 1 else 1 - unknown)
+        expected -= F.log_softmax(model.head.score(state, batch), 1)[0, item].item() if item > 1 else 0.0
         chosen = model.embeddings["item"](torch.tensor([item]))
         for name in ALL[1:]:
             code = int(batch.features[name][0, event])
@@ -143,7 +145,7 @@ def test_a_roll_out_is_choices_and_its_gradient_reaches_the_generator() -> None:
     for name, (share, codes) in written.items():
         assert share.shape == (2, 5, len(codes))
         assert share.sum(2).tolist() == [[1.0] * 5] * 2
-        assert codes.tolist() == list(range(2 if name == "item" else 1, SIZES.of(name)))
+        assert codes.tolist() == list(range(1, SIZES.of(name)))
     word = model.discriminator(model.discriminator.read_choices(written), torch.tensor([5, 5]), Conditions.none(2))
     word.sum().backward()
     assert model.starts[0].weight.grad.abs().sum() > 0  # type: ignore[union-attr, operator]
@@ -199,14 +201,26 @@ def test_drawn_rows_are_rows_of_the_contract() -> None:
     batch = model.draw(replace(Conditions.none(4), budget=torch.tensor(budgets)), torch.arange(4))
     assert batch.length.tolist() == [1, 12, 7, 12]  # no longer than the rows that it learnt from
     inside = torch.arange(12) >= 12 - batch.length[:, None]
-    for name, least in {"item": 2, "opens_session": 1, "gap": 1, "event": 1}.items():
+    for name in ALL:
         codes = batch.features[name]
         assert codes.shape == (4, 12)
         assert (codes[~inside] == PAD).all()
-        assert codes[inside].min() >= least
+        assert codes[inside].min() >= 1
         assert codes[inside].max() < SIZES.of(name)
     alone = model.draw(asked(1, budget=7), torch.tensor([2]))
     assert all(torch.equal(alone.features[name][0], batch.features[name][2]) for name in ALL)
+
+
+@pytest.mark.parametrize(("logit", "share"), [(-50.0, 0.0), (0.0, 0.5), (50.0, 1.0)])
+def test_items_that_the_vocabulary_lacks_are_written_as_often_as_it_says(logit: float, share: float) -> None:
+    model = of()
+    torch.nn.init.zeros_(model.unknown.weight)
+    torch.nn.init.constant_(model.unknown.bias, logit)
+    batch = model.draw(replace(Conditions.none(200), budget=torch.full((200,), 10)), torch.arange(200))
+    assert (batch.item[:, -10:] == 1).float().mean().item() == pytest.approx(share, abs=0.05)
+    item, codes = model.roll_out(model.context(torch.randn(200, 3), Conditions.none(200)), 10)["item"]
+    assert codes[0] == 1
+    assert item[:, :, 0].mean().item() == pytest.approx(share, abs=0.05)
 
 
 def test_what_real_rows_would_have_been_asked_for() -> None:
@@ -228,7 +242,7 @@ def test_what_real_rows_would_have_been_asked_for() -> None:
 def test_a_circle_that_was_learnt_is_gone_round_and_what_is_asked_for_is_there(tmp_path: Path, adversary: str) -> None:
     options = {"name": "gan", "latent": 4, "anneal_steps": 60, "adversary": adversary, "adversarial_weight": 0.1}
     options["features"] = ["item", "event"]
-    plan = toys.plan(tmp_path, model=options, fit={"epochs": 40, "patience": 40})
+    plan = toys.plan(tmp_path, model=options, fit={"epochs": 70, "patience": 70})
     result = fit(plan, Alone(), toys.quiet, feed=toys.feed)
     assert {"loss of discriminator", "loss of generator"} <= set(result.history[-1])
     model = build("gan", head="items", label=plan.label, sizes=plan.sizes, **plan.options)

@@ -59,7 +59,7 @@ def test_the_loss_of_the_sequence_is_the_bound_of_each_next_item() -> None:
     model.steps.fill_(100)  # annealed
     (loss,) = model.step(batch)
     mean, log_variance = model.posterior(left_aligned(batch))
-    expected = 0.0
+    expected = model.unknown.loss(model.decoder(mean[0]), torch.tensor([3, 4, 2])).item()  # that all of them are known
     for event, target in enumerate((3, 4, 2)):  # what follows each event; the label is 2
         logits = model.head.score(model.decoder(mean[:, event]), batch)[0, 2:]
         posterior = Independent(Normal(mean[0, event], (0.5 * log_variance[0, event]).exp()), 1)
@@ -81,13 +81,29 @@ def test_what_goes_with_the_next_item_is_part_of_its_bound() -> None:
     states = both.decoder(mean[0])
     items = torch.tensor([3, 4, 2])
     weights, bias = both.item_weights()
-    expected = both.cost(mean[0], log_variance[0]).item()
+    expected = both.cost(mean[0], log_variance[0]).item() + both.unknown.loss(states, items).item()
     expected -= torch.log_softmax(both.head.represent(states) @ weights.T + bias, 1)[range(3), items].sum().item()
     for event, code in enumerate((5, 9)):
         logits = both.details.logits("gap", states[event : event + 1], both.embeddings["item"](items[event : event + 1]))
         expected -= torch.log_softmax(logits, 1)[0, code - 1].item()
     assert loss.total.item() == pytest.approx(expected, rel=1e-5)
     assert loss.count.item() == 3
+
+
+def test_that_an_item_is_unknown_is_learnt_and_written() -> None:
+    model, batch = of("vae"), batch_of([[2, 1, 4]], 3)
+    model.steps.fill_(100)
+    (loss,) = model.step(batch)
+    assert loss.count.item() == 3  # an unknown one, 4 and the label
+    mean, log_variance = model.posterior(left_aligned(batch))
+    states = model.decoder(mean[0])
+    unknown = torch.sigmoid(model.unknown.logit(states))
+    expected = model.cost(mean[0], log_variance[0]) - unknown[0].log() - (1 - unknown[1:]).log().sum()
+    weights, bias = model.item_weights()
+    expected = expected - torch.log_softmax(model.head.represent(states[1:]) @ weights.T + bias, 1)[[0, 1], [4, 2]].sum()
+    assert loss.total.item() == pytest.approx(expected.item(), rel=1e-5)
+    torch.nn.init.constant_(model.unknown.bias, 50.0)
+    assert model.draw(Conditions.none(3), torch.tensor([1, 2, 3])).item.max().item() == 1
 
 
 def test_rows_have_what_it_reads() -> None:
@@ -227,7 +243,7 @@ def test_only_items_are_drawn_and_a_circle_that_was_learnt_is_gone_round(tmp_pat
     model = trained(tmp_path, result.weights, options)
     asked, seed = replace(Conditions.none(200), budget=torch.full((200,), 6)), torch.arange(200)
     item = model.draw(asked, seed).item.long()[:, -6:]
-    assert item.min() >= 2
+    assert (item == 1).float().mean() < 0.05  # unknown items were never seen
     follows = item[:, 1:] == 2 + (item[:, :-1] - 1) % 6
     assert follows.float().mean().item() > 0.6  # one in six by chance
     assert len(item[:, 0].unique()) > 1  # the prior starts anywhere

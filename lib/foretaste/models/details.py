@@ -1,4 +1,4 @@
-"""What goes with an item when an event is written: whether it opens a session, after which gap, of which type; each given those before it.
+"""What is written of an event beside its item: whether the vocabulary knows it, whether it opens a session, after which gap, of which type.
 
 Legend: N events, H units of the state before an event, E embedding.
 """
@@ -9,7 +9,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from foretaste.contract import UNKNOWN
+
 WRITTEN = ("item", "opens_session", "gap", "event")  # in the order in which an event's features are chosen
+
+
+RARE = -3.0  # logit of an unknown item before anything is learnt
+
+
+class Unknown(nn.Linear):
+    """How likely an event's item is one that the vocabulary lacks: a logit of the state before it. No head ever names such an item."""
+
+    def __init__(self, *, width: int) -> None:
+        super().__init__(width, 1)
+        nn.init.constant_(self.bias, RARE)
+
+    def logit(self, state: Tensor) -> Tensor:
+        """(N,) of (N, H)."""
+        return self(state).squeeze(1)  # type: ignore[no-any-return]
+
+    def loss(self, state: Tensor, item: Tensor) -> Tensor:
+        """(): minus the logarithm of what (N,) events are worth in this respect, summed."""
+        return F.binary_cross_entropy_with_logits(self.logit(state).float(), (item == UNKNOWN).float(), reduction="sum")
 
 
 class Details(nn.Module):

@@ -26,7 +26,7 @@ from foretaste.contract import FIRST_INDEX, UNKNOWN, Batch
 from foretaste.errors import ModelError
 from foretaste.models import chance
 from foretaste.models.conditions import Asked, Conditions, conditions_of
-from foretaste.models.details import WRITTEN, Details
+from foretaste.models.details import WRITTEN, Details, Unknown
 from foretaste.models.discriminator import Discriminator, discriminator_loss, generator_loss, gradient_penalty
 from foretaste.models.losses import Loss
 from foretaste.models.model import Health, Model
@@ -94,6 +94,7 @@ class GAN(Model):
         self.from_z = nn.Linear(latent, embedding)
         self.starts = nn.ModuleList(nn.Linear(embedding, units) for units in hidden)
         self.details = Details(num_codes={name: self.num_codes[name] for name in features[1:]}, width=hidden[-1], embedding=embedding)
+        self.unknown = Unknown(width=hidden[-1])
         self.discriminator = Discriminator(features=features, sizes=sizes, embedding=embedding)
         self.resemblance = Resemblance()
         self.num_observed = 2 + self.resemblance.num_sums
@@ -159,8 +160,8 @@ class GAN(Model):
     def likelihood(self, real: Batch[Tensor], context: Tensor, *, exact: bool = False) -> Tensor:
         """(): minus the logarithm of what left-aligned rows are worth, summed: of each event, given those before it.
 
-        Unknown items count for what goes with them alone. With negatives in `fit.loss` the items' part is estimated from those, unless it
-        is to be `exact`.
+        Of an unknown item that it is unknown counts, and what goes with it. With negatives in `fit.loss` the items' part is estimated from
+        those, unless it is to be `exact`.
         """
         states = self._states(real, context)[:, :-1]  # (B, T, H), of event t the state before it
         inside = torch.arange(real.item.shape[1], device=real.length.device) < real.length[:, None]
@@ -173,6 +174,7 @@ class GAN(Model):
             total = F.cross_entropy(torch.addmm(bias, chosen, weights.T), item[known] - FIRST_INDEX, reduction="sum")
         else:
             total = head.loss(chosen, item[known], self.noise)
+        total = total + self.unknown.loss(state, item)
         codes = {name: real.features[name][inside] for name in self.details.names}
         return total + self.details.loss(state, self.embeddings["item"](item), codes, self.embeddings)
 
@@ -191,7 +193,9 @@ class GAN(Model):
         noise = torch.Generator().manual_seed(
             int(torch.randint(1 << 62, (1,), generator=self.noise))
         )  # ranks roll out for longer or shorter
-        codes = {"item": items, **{name: torch.arange(1, self.num_codes[name], device=bias.device) for name in self.details.names}}
+        unknown = torch.full((1,), UNKNOWN, device=bias.device)
+        codes = {name: torch.arange(1, self.num_codes[name], device=bias.device) for name in self.details.names}
+        codes = {"item": torch.cat([unknown, items]), **codes}
         made: dict[str, list[Tensor]] = {name: [] for name in codes}
         hidden = self._starts(context)
         state = hidden[-1]
@@ -199,16 +203,22 @@ class GAN(Model):
             chosen = torch.zeros((), device=bias.device)
             for name in codes:
                 if name == "item":
-                    logits = torch.addmm(offset, head.represent(state), vectors.T)
+                    of_unknown = self.unknown.logit(state)
+                    either = self._choice(torch.stack([of_unknown, torch.zeros_like(of_unknown)], dim=1), noise)  # (B, 2): unknown, known
+                    choice = torch.cat(
+                        [either[:, :1], either[:, 1:] * self._choice(torch.addmm(offset, head.represent(state), vectors.T), noise)], dim=1
+                    )
                 else:
-                    logits = self.details.logits(name, state, chosen)
-                choice = straight_through(
-                    logits, chance.gumbel(len(logits), logits.shape[1], noise, self.place).to(logits.device), self.temperature
-                )
+                    choice = self._choice(self.details.logits(name, state, chosen), noise)
                 made[name].append(choice)
                 chosen = chosen + choice @ self.embeddings[name](codes[name])
             state, hidden = self._advance(chosen + context, hidden)
         return {name: (torch.stack(choices, dim=1), codes[name]) for name, choices in made.items()}
+
+    def _choice(self, logits: Tensor, noise: torch.Generator) -> Tensor:
+        """(B, n): a draw from the softmax of the logits, as 1 at its place."""
+        of_rows = chance.gumbel(len(logits), logits.shape[1], noise, self.place)
+        return straight_through(logits, of_rows.to(logits.device), self.temperature)
 
     @torch.no_grad()
     def draw(self, conditions: Conditions, seed: Tensor) -> Batch[Tensor]:
@@ -223,12 +233,13 @@ class GAN(Model):
         rows = torch.arange(len(budget), device=bias.device)
         longest = int(budget.max())
         for event in range(longest):
-            chance_of = chance.uniform(seed, _FIRST_EVENT + event, len(features)).float().unbind(1)
+            of_unknown, *chance_of = chance.uniform(seed, _FIRST_EVENT + event, 1 + len(features)).float().unbind(1)
             column, inside = self.length - budget + event, event < budget
             chosen = torch.zeros((), device=bias.device)
             for name, point in zip(features, chance_of, strict=True):
                 if name == "item":
                     code = chance.choice(torch.addmm(bias, head.represent(state), weights.T), point)
+                    code = torch.where(of_unknown < torch.sigmoid(self.unknown.logit(state)), UNKNOWN, code)
                 else:
                     code = 1 + chance.choice(self.details.logits(name, state, chosen), point)
                 features[name][rows[inside], column[inside]] = code[inside].int()

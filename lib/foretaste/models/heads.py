@@ -79,12 +79,13 @@ class ItemsHead(nn.Module):
         return sampled(self.objective, chosen, weights, self.bias, answers, drawn, self.negatives.log_expected_count)
 
 
-def next_item_targets(batch: Batch[Tensor], label: str) -> tuple[Tensor, Tensor]:
+def next_item_targets(batch: Batch[Tensor], label: str, *, least: int = FIRST_INDEX) -> tuple[Tensor, Tensor]:
     """Which states learn from which items: indices into the flattened (B * T) states, and items; both (N,) int64.
 
     The state after an event predicts the event that follows it, where that is one of the row's `fresh` last ones: however much windows
     overlap, no event is a target twice that way. The last state predicts the first item of the label, so that windows without overlap
-    lose no target; where they overlap, that one item a window counts twice. PAD and UNKNOWN are no targets.
+    lose no target; where they overlap, that one item a window counts twice. PAD and UNKNOWN are no targets, but UNKNOWN with `least`
+    UNKNOWN.
     """
     item = batch.features.get(TRUTH, batch.item)  # (B, T)
     end = (batch.length.long() - 1).clamp(min=0)[:, None]
@@ -93,7 +94,7 @@ def next_item_targets(batch: Batch[Tensor], label: str) -> tuple[Tensor, Tensor]
     position = torch.arange(item.shape[1], device=item.device)
     fresh = position + 1 >= (batch.length - batch.fresh)[:, None]
     inside = position < batch.length[:, None]
-    where = (fresh & inside & (following >= FIRST_INDEX)).flatten().nonzero().squeeze(1)
+    where = (fresh & inside & (following >= least)).flatten().nonzero().squeeze(1)
     return where, following.flatten().index_select(0, where).long()
 
 

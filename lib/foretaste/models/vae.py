@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from foretaste.contract import PAD, UNKNOWN, Batch
+from foretaste.contract import FIRST_INDEX, PAD, UNKNOWN, Batch
 from foretaste.errors import ModelError
 from foretaste.models import chance
 from foretaste.models.conditions import Conditions
-from foretaste.models.details import WRITTEN, Details
+from foretaste.models.details import WRITTEN, Details, Unknown
 from foretaste.models.heads import next_item_targets
 from foretaste.models.losses import Loss
 from foretaste.models.presets import VARIATIONAL
@@ -39,6 +39,7 @@ class VAE(Variational):
         sizes = others["sizes"]
         codes = {name: sizes.of(name) for name in WRITTEN[1:] if name in self.embeddings}
         self.details = Details(num_codes=codes, width=widths[-1], embedding=embedding) if "item" in self.embeddings else None
+        self.unknown = Unknown(width=widths[-1])
 
     def summary(self, batch: Batch[Tensor]) -> Tensor:
         states: Tensor = self.embedding_dropout(self.embedded(batch))  # (B, T, E)
@@ -56,14 +57,16 @@ class VAE(Variational):
         found = []
         epsilon = self.epsilon(batch)
         for rows, part in self._parts(batch):
-            where, targets = next_item_targets(part, self.label)
+            where, targets = next_item_targets(part, self.label, least=UNKNOWN)
             of_part = epsilon[rows, : part.item.shape[1]]
             all_three = torch.cat([*self.posterior(part), of_part], dim=-1).flatten(0, 1)  # (b · T, 3 Z)
             found.append((all_three.index_select(0, where), targets, self._following(part, where)))
         posteriors, targets, details = (torch.cat(each) for each in zip(*found, strict=True))  # (N, 3 Z), (N,), (N, details)
         mean, log_variance, chosen = posteriors.chunk(3, dim=1)  # (N, Z) each
         states = self.decoder(drawn(mean, log_variance, chosen))
-        total = head.loss(head.represent(states), targets, self.noise) + self.cost(mean, log_variance)
+        known = (targets >= FIRST_INDEX).nonzero().squeeze(1)
+        total = head.loss(head.represent(states[known]), targets[known], self.noise) + self.unknown.loss(states, targets)
+        total = total + self.cost(mean, log_variance)
         if self.details is not None and self.details.names:
             there = (details[:, 0] > PAD).nonzero().squeeze(1)
             codes = dict(zip(self.details.names, details[there].unbind(1), strict=True))
@@ -97,9 +100,11 @@ class VAE(Variational):
             state = self.decoder(z)
             column, inside = self.length - budget + event, event < budget
             chosen = torch.zeros((), device=bias.device)
-            for name, point in zip(names, chance.uniform(seed, 2 * event + 1, len(names)).float().unbind(1), strict=True):
+            of_unknown, *points = chance.uniform(seed, 2 * event + 1, 1 + len(names)).float().unbind(1)
+            for name, point in zip(names, points, strict=True):
                 if name == "item":
                     code = chance.choice(torch.addmm(bias, head.represent(state), weights.T), point)
+                    code = torch.where(of_unknown < torch.sigmoid(self.unknown.logit(state)), UNKNOWN, code)
                 else:
                     code = 1 + chance.choice(self.details.logits(name, state, chosen), point)
                 features[name][rows[inside], column[inside]] = code[inside].int()
