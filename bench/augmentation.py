@@ -9,22 +9,17 @@ there already is not fitted again.
 """
 
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from prepared import prepared
 from pyspark.sql import functions as F
 from rich.console import Console
 
-from foretaste import registry, settings
+from foretaste import registry
 from foretaste.feed.pin import pin
-from foretaste.job import show
-from foretaste.session import spark_session
 from foretaste.settings import Settings
-from foretaste.steps.ingest import ingest
-from foretaste.steps.sequence import sequence
-from foretaste.steps.sessionize import sessionize
 from foretaste.steps.synthesize import synthesize
 from foretaste.steps.train import train
 from foretaste.tables import Warehouse
@@ -49,11 +44,7 @@ def main(
     ways: Annotated[str, typer.Option(help="of: gan; vae; gan, rare items; parted by semicolons")] = ";".join(WAYS),
     overrides: Annotated[list[str] | None, typer.Option("--set", help="a setting on top: key.sub=value; may be repeated")] = None,
 ) -> None:
-    chosen = settings.load(config, overrides or ())
-    warehouse = Warehouse(spark_session(chosen.spark), chosen.warehouse)
-    for step in (ingest, sessionize, sequence):
-        started = time.monotonic()
-        show(step(warehouse, chosen), time.monotonic() - started)
+    warehouse, chosen = prepared(config, overrides)
     told = []
     for who in users.split(","):
         own = warehouse if who == "all" else _few(warehouse)

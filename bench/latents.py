@@ -7,7 +7,6 @@ on its test rows: will this user come back within the horizon?
 """
 
 import sys
-import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,25 +14,21 @@ from typing import Annotated
 
 import torch
 import typer
+from prepared import prepared, shown
 from rich.console import Console
 from torch import Tensor
 
-from foretaste import registry, settings
+from foretaste import registry
 from foretaste.contract import Batch
 from foretaste.evaluation.baselines import RFM_FEATURES, LogisticRegression, Numbers, rfm
 from foretaste.evaluation.comparison import Comparison
 from foretaste.evaluation.fitting import binary_fit
 from foretaste.evaluation.passes import Pass
 from foretaste.evaluation.segments import ALL
-from foretaste.job import show
 from foretaste.models import Variational
 from foretaste.scoring.udf import load_scorer
-from foretaste.session import spark_session
 from foretaste.settings import Settings
-from foretaste.steps.ingest import ingest
 from foretaste.steps.judging import judge_of, judged_rows, run
-from foretaste.steps.sequence import sequence
-from foretaste.steps.sessionize import sessionize
 from foretaste.steps.train import train
 from foretaste.tables import Warehouse
 from foretaste.tables.sequences import SEQUENCES
@@ -64,12 +59,9 @@ def main(
     config: Annotated[Path, typer.Option(help="the deployment's YAML; its tasks have `latents`")],
     overrides: Annotated[list[str] | None, typer.Option("--set", help="a setting on top: key.sub=value; may be repeated")] = None,
 ) -> None:
-    chosen = settings.load(config, overrides or ())
-    warehouse = Warehouse(spark_session(chosen.spark), chosen.warehouse)
-    steps = (ingest, sessionize, sequence) if registry.versions(warehouse.path, TASK) else (ingest, sessionize, sequence, train)
-    for step in steps:
-        started = time.monotonic()
-        show(step(warehouse, chosen), time.monotonic() - started)
+    warehouse, chosen = prepared(config, overrides)
+    if not registry.versions(warehouse.path, TASK):
+        shown(train, warehouse, chosen)
     _print(compared(warehouse, chosen))
 
 

@@ -7,23 +7,18 @@ Seed s lies in `<warehouse>/seeds/<s>`. One that is there already is not fitted 
 
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from prepared import prepared, shown
 from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table
 
-from foretaste import registry, settings
-from foretaste.job import show
-from foretaste.session import spark_session
+from foretaste import registry
 from foretaste.settings import Settings
 from foretaste.steps.evaluate import evaluate
-from foretaste.steps.ingest import ingest
-from foretaste.steps.sequence import sequence
-from foretaste.steps.sessionize import sessionize
 from foretaste.steps.train import train
 from foretaste.tables import Warehouse
 from foretaste.tables.events import EVENTS
@@ -40,11 +35,7 @@ def main(
     seeds: Annotated[str, typer.Option(help="numbers, parted by commas")] = "1,2,3,4,5",
     overrides: Annotated[list[str] | None, typer.Option("--set", help="a setting on top: key.sub=value; may be repeated")] = None,
 ) -> None:
-    chosen = settings.load(config, overrides or ())
-    warehouse = Warehouse(spark_session(chosen.spark), chosen.warehouse)
-    for step in (ingest, sessionize, sequence):
-        started = time.monotonic()
-        show(step(warehouse, chosen), time.monotonic() - started)
+    warehouse, chosen = prepared(config, overrides)
     numbers = [int(seed) for seed in seeds.split(",")]
     for task in chosen.tasks:
         _print(task, {seed: _of_seed(warehouse, chosen, seed, task) for seed in numbers})
@@ -56,8 +47,7 @@ def _of_seed(warehouse: Warehouse, chosen: Settings, seed: int, task: str) -> di
     of_seed = chosen.model_copy(update={"training": chosen.training.model_copy(update={"seed": seed})})
     for step, is_done in ((train, bool(registry.versions(annex.path, task))), (evaluate, annex.exists(METRICS))):
         if not is_done:
-            started = time.monotonic()
-            show(step(annex, of_seed), time.monotonic() - started)
+            shown(step, annex, of_seed)
     rows = annex.read(METRICS).where((F.col("split") == "test") & (F.col("segment") == "all") & (F.col("task") == task))
     measured = {row.metric: row.value for row in rows.where(F.col("model") == task).collect()}
     history = registry.load(annex.path, task).history

@@ -1,6 +1,7 @@
 """A trained GAN → synthetic_sequences: the same whatever the partitions, flagged, apart from every real table, and reported on."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from foretaste import registry
 from foretaste.contract import FEATURES
 from foretaste.errors import SettingsError
 from foretaste.feed.pin import pin, rows_of
+from foretaste.models.conditions import NOT_ASKED, WITHOUT
 from foretaste.settings import Settings, WarehouseSettings
 from foretaste.steps import synthesize as step
-from foretaste.steps.synthesize import synthesize
+from foretaste.steps.synthesize import synthesize, wishes_of
 from foretaste.steps.train import check, learnt, train
 from foretaste.tables import Warehouse
 from foretaste.tables.metrics import METRICS
@@ -88,6 +90,22 @@ def test_what_is_asked_for_is_written(warehouse: Warehouse) -> None:
     assert warehouse.read(SYNTHETIC_SEQUENCES).where("length != 3").isEmpty()
     with pytest.raises(SettingsError, match=r"the model knows no category 'shoes' \(synthesis.category\)"):
         synthesize(warehouse, of(category="shoes"))
+
+
+def test_conditions_that_a_model_never_learnt_are_not_put_to_it(warehouse: Warehouse) -> None:
+    """Real rows have events without a campaign; a model that reads no events is not to be asked for that."""
+    stored = registry.load(warehouse.path, "behaviour")
+    rows = rows_of(warehouse, learnt(warehouse, TASKS["behaviour"], stored.tables[SEQUENCES.name]))
+    assert set(wishes_of(rows, stored, of()).campaign.tolist()) == {WITHOUT}
+    blind = replace(stored, model={**stored.model, "features": ["item", "gap"]})
+    assert set(wishes_of(rows, blind, of()).campaign.tolist()) == {NOT_ASKED}
+    with pytest.raises(SettingsError, match=r"the model reads no events' types, and knows of no campaign \(synthesis\.campaign\)"):
+        step._check(blind, of(campaign=False).synthesis)
+    variational = replace(stored, model={**stored.model, "name": "vae"})
+    for name, value in (("category", "shoes"), ("campaign", True), ("cold", 0.5)):
+        with pytest.raises(SettingsError, match=rf"a vae heeds nothing but a budget \(synthesis\.{name}\)"):
+            step._check(variational, of(**{name: value}).synthesis)
+    step._check(variational, of(budget=3).synthesis)
 
 
 def test_both_reports_stand_beside_real_rows_and_in_metrics(warehouse: Warehouse) -> None:

@@ -33,6 +33,7 @@ from foretaste.models.model import Health, Model
 from foretaste.models.presets import ADVERSARIAL
 from foretaste.models.resemblance import Resemblance
 from foretaste.models.rows import left_aligned
+from foretaste.models.writing import write
 
 ASKED_SHARE = 0.5  # of each condition in training: what was never left out could not be left unasked
 WATCHED = 4  # of the validation rows one in so many is watched: a roll-out costs as much as training
@@ -223,30 +224,26 @@ class GAN(Model):
     @torch.no_grad()
     def draw(self, conditions: Conditions, seed: Tensor) -> Batch[Tensor]:
         """Rows that nobody wrote, left-padded to the model's length; each depends on its seed and conditions alone. It holds (B, I)."""
-        budget = conditions.budget.clamp(min=1, max=self.length)
         context = self.context(chance.normal(seed, _Z, self.latent), conditions)
-        head = self._items_head()
-        weights, bias = head.item_weights()
-        features = {name: torch.zeros(len(budget), self.length, dtype=torch.int32, device=bias.device) for name in self.embeddings}
         hidden = self._starts(context)
-        state = hidden[-1]
-        rows = torch.arange(len(budget), device=bias.device)
-        longest = int(budget.max())
-        for event in range(longest):
-            of_unknown, *chance_of = chance.uniform(seed, _FIRST_EVENT + event, 1 + len(features)).float().unbind(1)
-            column, inside = self.length - budget + event, event < budget
-            chosen = torch.zeros((), device=bias.device)
-            for name, point in zip(features, chance_of, strict=True):
-                if name == "item":
-                    code = chance.choice(torch.addmm(bias, head.represent(state), weights.T), point)
-                    code = torch.where(of_unknown < torch.sigmoid(self.unknown.logit(state)), UNKNOWN, code)
-                else:
-                    code = 1 + chance.choice(self.details.logits(name, state, chosen), point)
-                features[name][rows[inside], column[inside]] = code[inside].int()
-                chosen = chosen + self.embeddings[name](code)
-            state, hidden = self._advance(chosen + context, hidden)
-        length = budget.int()
-        return Batch(features=features, length=length, fresh=length, recency=torch.full_like(length, UNKNOWN))
+
+        def advance(event: Tensor, _: int) -> Tensor:
+            nonlocal hidden
+            state, hidden = self._advance(event + context, hidden)
+            return state
+
+        return write(
+            budget=conditions.budget,
+            length=self.length,
+            seed=seed,
+            state=hidden[-1],
+            advance=advance,
+            stream=lambda event: _FIRST_EVENT + event,
+            head=self._items_head(),
+            unknown=self.unknown,
+            details=self.details,
+            embeddings=self.embeddings,
+        )
 
     def _states(self, batch: Batch[Tensor], context: Tensor) -> Tensor:
         """(B, 1 + T, H) of left-aligned rows: before the first event, and after each."""

@@ -21,6 +21,7 @@ from foretaste.models.heads import next_item_targets
 from foretaste.models.losses import Loss
 from foretaste.models.presets import VARIATIONAL
 from foretaste.models.variational import Variational, drawn
+from foretaste.models.writing import write
 
 
 class VAE(Variational):
@@ -89,33 +90,27 @@ class VAE(Variational):
             raise ModelError(
                 "a VAE that reads more than it writes cannot write rows", where="model.features", fix=f"Train it on {', '.join(WRITTEN)}."
             )
-        budget = conditions.budget.clamp(min=1, max=self.length)
-        head = self._items_head()
-        weights, bias = head.item_weights()
-        names = ("item", *self.details.names)
-        features = {name: torch.zeros(len(budget), self.length, dtype=torch.int32, device=bias.device) for name in names}
-        z, states = chance.normal(seed, 0, self.latent), [None] * len(self.layers)
-        rows = torch.arange(len(budget), device=bias.device)
-        for event in range(int(budget.max())):
-            state = self.decoder(z)
-            column, inside = self.length - budget + event, event < budget
-            chosen = torch.zeros((), device=bias.device)
-            of_unknown, *points = chance.uniform(seed, 2 * event + 1, 1 + len(names)).float().unbind(1)
-            for name, point in zip(names, points, strict=True):
-                if name == "item":
-                    code = chance.choice(torch.addmm(bias, head.represent(state), weights.T), point)
-                    code = torch.where(of_unknown < torch.sigmoid(self.unknown.logit(state)), UNKNOWN, code)
-                else:
-                    code = 1 + chance.choice(self.details.logits(name, state, chosen), point)
-                features[name][rows[inside], column[inside]] = code[inside].int()
-                chosen = chosen + self.embeddings[name](code)
-            x = chosen[:, None, :]  # (B, 1, E)
-            for number, layer in enumerate(self.layers):
-                x, states[number] = layer(x, states[number])
-            mean, log_variance = self.to_posterior(x[:, 0]).chunk(2, dim=1)
-            z = drawn(mean, log_variance, chance.normal(seed, 2 * event + 2, self.latent))
-        length = budget.int()
-        return Batch(features=features, length=length, fresh=length, recency=torch.full_like(length, UNKNOWN))
+        hidden: list[Tensor | None] = [None] * len(self.layers)
+
+        def advance(event: Tensor, number: int) -> Tensor:
+            states = event[:, None, :]  # (B, 1, E)
+            for place, layer in enumerate(self.layers):
+                states, hidden[place] = layer(states, hidden[place])
+            mean, log_variance = self.to_posterior(states[:, 0]).chunk(2, dim=1)
+            return self.decoder(drawn(mean, log_variance, chance.normal(seed, 2 * number + 2, self.latent)))  # type: ignore[no-any-return]
+
+        return write(
+            budget=conditions.budget,
+            length=self.length,
+            seed=seed,
+            state=self.decoder(chance.normal(seed, 0, self.latent)),
+            advance=advance,
+            stream=lambda number: 2 * number + 1,
+            head=self._items_head(),
+            unknown=self.unknown,
+            details=self.details,
+            embeddings=self.embeddings,
+        )
 
     def activations(self, length: int) -> int:
         embedding, *units = self.widths

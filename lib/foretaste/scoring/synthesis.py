@@ -5,6 +5,7 @@ Memory is that of one batch, whatever the count. No Spark import here.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foretaste.contract import FEATURES, FIRST_INDEX, PAD, SCALARS, UNKNOWN, Batch, local_hours, seconds_of
+from foretaste.contract import FEATURES, FIRST_INDEX, NUM_HOURS, PAD, SCALARS, UNKNOWN, Batch, gap_bucket, local_hours, seconds_of
 from foretaste.models import Conditions, Model, chance
 from foretaste.models.conditions import conditions_of
 from foretaste.scoring.arrow import list_array, to_batch
@@ -20,8 +21,42 @@ from foretaste.scoring.udf import load_scorer
 
 WRITTEN = ", ".join(["number bigint", "as_of bigint", *(f"{name} int" for name in SCALARS), *(f"{name} array<int>" for name in FEATURES)])
 ASKED = "budget int, category int, campaign int"
-_WISH, _COLD, _WHICH, _MOMENT, _WITHIN = range(1 << 30, (1 << 30) + 5)  # streams of a row's random numbers, far from the model's
+_WISH, _COLD, _WHICH, _MOMENT, _WITHIN, _ATTRIBUTES = range(
+    1 << 30, (1 << 30) + 6
+)  # streams of a row's random numbers, far from the model's
 _SECOND = 1_000_000
+_TRIED = 64  # moments within a gap's bucket, of which one is taken
+_SPANS_HOURS = gap_bucket(np.array(3600.0))  # a bucket from which on that is worth while
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attributes:
+    """What goes with the item of an event, and how often: (K,) items in ascending order, their (K,) codes, and the (K,) share of the item's
+    events that have these or earlier ones, added to the item: one sorted column in which each draw is one search.
+    """
+
+    item: NDArray[np.int64]
+    category: NDArray[np.int64]
+    price: NDArray[np.int64]
+    reached: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, item: NDArray[np.int64], category: NDArray[np.int64], price: NDArray[np.int64], count: NDArray[np.int64]) -> "Attributes":
+        """Of (K,) different combinations, in any order, and how often each was counted."""
+        order = np.lexsort((price, category, item))
+        item, category, price, count = item[order], category[order], price[order], count[order].astype(np.float64)
+        first = np.searchsorted(item, item, side="left")
+        before = np.cumsum(count) - count
+        share = (before - before[first] + count) / np.bincount(item, weights=count)[item]
+        return cls(item=item, category=category, price=price, reached=item.astype(np.float64) + share)
+
+    def drawn(self, item: NDArray[Any], point: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Category and price codes for items of any shape, one point in (0, 1) each; UNKNOWN for an item that was never counted."""
+        if not len(self.item):
+            return np.full(item.shape, UNKNOWN), np.full(item.shape, UNKNOWN)
+        place = np.minimum(np.searchsorted(self.reached, item + point), len(self.item) - 1)
+        known = self.item[place] == item
+        return np.where(known, self.category[place], UNKNOWN), np.where(known, self.price[place], UNKNOWN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +66,8 @@ class Wishes:
     budget, category, campaign: (K,) conditions, drawn together, and `weight`, (K,), how often
     cold, cold_share: the items (C,) of which so many rows are asked to hold one
     as_of, recency: (M,) moments in microseconds and their rows' recency, one of which each row gets
-    category_of_item, price_of_item: (I,) the codes that go with each item
+    attributes: categories and prices of items
+    hours: (168,) how many sessions open in each hour of a week, from Monday's first on
     event: the code of all events, where the model does not write them; zone: of the shop, as contract.local_hours takes it
     """
 
@@ -43,8 +79,8 @@ class Wishes:
     cold_share: float
     as_of: NDArray[np.int64]
     recency: NDArray[np.int32]
-    category_of_item: NDArray[np.int64]
-    price_of_item: NDArray[np.int64]
+    attributes: Attributes
+    hours: NDArray[np.float64]
     event: int
     zone: tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -110,28 +146,48 @@ def completed(
     rows, columns = item.shape
     place = (chance.uniform(seed, _MOMENT, 1).squeeze(1).numpy() * len(wishes.as_of)).astype(np.int64)
     as_of, recency = wishes.as_of[place], wishes.recency[place]
-    at_once = np.where(inside, FIRST_INDEX, PAD)
-    gap = given.get("gap", at_once)
-    first = np.argmax(inside, axis=1)
+    gap = given.get("gap", np.where(inside, FIRST_INDEX, PAD))
     opens = given.get("opens_session", np.where(inside, 1, PAD))
     if "opens_session" not in given:
-        opens[np.arange(rows), first] = FIRST_INDEX
-    within = chance.uniform(seed, _WITHIN, columns + 1).numpy()
-    before = seconds_of(gap, within[:, :columns])
-    after = np.flip(np.cumsum(np.flip(before, 1), 1), 1) - before  # (B, T): from each event to the last
-    since = seconds_of(recency, within[:, columns])
-    hour, weekday = local_hours((as_of[:, None] - (after + since[:, None]) * _SECOND).ravel(), wishes.zone)
+        opens[np.arange(rows), np.argmax(inside, axis=1)] = FIRST_INDEX
+    hour, weekday = local_hours(moments(as_of, np.column_stack([gap[:, 1:], recency]), seed, wishes).ravel(), wishes.zone)
+    category, price = wishes.attributes.drawn(item, chance.uniform(seed, _ATTRIBUTES, columns).numpy())
     features = {
         "item": item,
         "event": given.get("event", np.where(inside, wishes.event, PAD)),
         "gap": gap,
         "opens_session": opens,
-        "price": np.where(inside, np.maximum(wishes.price_of_item[item], UNKNOWN), PAD),
-        "category": np.where(inside, np.maximum(wishes.category_of_item[item], UNKNOWN), PAD),
+        "price": np.where(inside, price, PAD),
+        "category": np.where(inside, category, PAD),
         "hour": np.where(inside, hour.reshape(rows, columns) + 1, PAD),
         "weekday": np.where(inside, weekday.reshape(rows, columns) + 1, PAD),
     }
     return as_of, recency, {name: values.astype(np.int32) for name, values in features.items()}
+
+
+def moments(as_of: NDArray[np.int64], gap: NDArray[np.int32], seed: Tensor, wishes: Wishes) -> NDArray[np.int64]:
+    """(B, T) microseconds of events, back from (B,) as_of by (B, T) buckets of the time from each event to the next thing.
+
+    A long gap's bucket spans days. Of some moments in it, evenly spread, one is drawn as often as its hour of the week is busy: so nobody
+    shops at night who would not, and the gap stays in its bucket.
+    """
+    rows, columns = gap.shape
+    nudge, point = chance.uniform(seed, _WITHIN, 2 * columns).numpy().reshape(rows, 2, columns).transpose(1, 0, 2)
+    busy = wishes.hours + wishes.hours.sum() / (1000 * len(wishes.hours)) + 1e-9  # no hour is out of the question
+    found = np.empty((rows, columns), dtype=np.int64)
+    after = as_of
+    for column in reversed(range(columns)):
+        after = after - seconds_of(gap[:, column], nudge[:, column]) * _SECOND
+        spans = np.flatnonzero(gap[:, column] >= _SPANS_HOURS)
+        part = (np.arange(_TRIED) + nudge[spans, column, None]) / _TRIED  # (S, tried) in (0, 1)
+        latest = found[spans, column + 1] if column + 1 < columns else as_of[spans]
+        tried = latest[:, None] - seconds_of(gap[spans, column, None], part) * _SECOND
+        hour, weekday = local_hours(tried.ravel(), wishes.zone)
+        reached = np.cumsum(busy[weekday * NUM_HOURS + hour].reshape(tried.shape), axis=1)
+        chosen = (reached < point[spans, column, None] * reached[:, -1:]).sum(1)
+        after[spans] = tried[np.arange(len(spans)), chosen]
+        found[:, column] = after
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

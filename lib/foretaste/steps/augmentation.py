@@ -86,7 +86,10 @@ def gated(warehouse: Warehouse, settings: Settings, plan: Plan, fit: Fit, report
     seeds = range(plan.seed, plan.seed + plan.fit.augment.seeds)
     fits: dict[str, list[Fitted]] = {}
     for name, rows in (("without", real.train), ("with", train)):
-        told = partial(_said, report, f"{name} written rows, ")
+
+        def told(line: str, name: str = name) -> None:
+            report(f"{name} written rows, {line}")
+
         fits[name] = [fit(replace(real, train=rows, seed=seed, folder=f"{plan.folder}/gate/{name}-{seed}"), told) for seed in seeds]
     verdicts = compared(warehouse, settings, real, fits)
     accepted = verdicts[0].difference.low > 0
@@ -224,7 +227,3 @@ def _read(wanted: _Loaded) -> Any:
     network = restored(wanted.stored, head=wanted.head, label=wanted.label, sizes=wanted.sizes)
     network.load_state_dict(load_file(wanted.weights))
     return network.eval().requires_grad_(False)
-
-
-def _said(report: Callable[[str], None], prefix: str, line: str) -> None:
-    report(prefix + line)

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from foretaste import registry
 from foretaste.contract import SCALARS, Batch
-from foretaste.counting.modes import most_frequent
+from foretaste.counting.attributes import combinations, hours_of_week, most_frequent, most_frequent_code
 from foretaste.counting.popularity import events_of_items
 from foretaste.errors import ModelError, SettingsError
 from foretaste.feed.pin import pin, rows_of
@@ -21,7 +21,7 @@ from foretaste.models import GAN
 from foretaste.models.conditions import WITH, WITHOUT, conditions_of
 from foretaste.models.rows import left_aligned
 from foretaste.registry import StoredModel
-from foretaste.scoring.synthesis import ASKED, WRITTEN, AskedOfRows, Wishes, WriteRows
+from foretaste.scoring.synthesis import ASKED, WRITTEN, AskedOfRows, Attributes, Wishes, WriteRows
 from foretaste.settings import Settings, SynthesisSettings
 from foretaste.steps import likeness
 from foretaste.steps.likeness import Figure, Sets
@@ -43,6 +43,7 @@ def synthesize(warehouse: Warehouse, settings: Settings) -> StepReport:
     """Writes `synthesis.rows` rows by the champion of the task. A rerun by the same version replaces its own rows, and no others."""
     chosen = settings.synthesis
     model = _writer(warehouse, chosen)
+    _check(model, chosen)
     started = time.monotonic()
     version = model.tables[SEQUENCES.name]
     learnt, apart = (rows_of(warehouse, part) for part in divided(pin(warehouse, "train", TASKS[model.task].train_cut, version), APART))
@@ -87,11 +88,26 @@ def _writer(warehouse: Warehouse, chosen: SynthesisSettings) -> StoredModel:
     )
 
 
+def _check(model: StoredModel, chosen: SynthesisSettings) -> None:
+    """SettingsError for what the model never learnt to heed: it would answer with what an untrained vector happens to say."""
+    kind, features = model.model["name"], model.model["features"]
+    asked = {"category": chosen.category is not None, "campaign": chosen.campaign is not None, "cold": chosen.cold > 0}
+    for name in (name for name, is_asked in asked.items() if is_asked and kind != "gan"):
+        raise SettingsError(f"a {kind} heeds nothing but a budget", where=f"synthesis.{name}", fix="Leave it out, or let a gan write.")
+    if asked["campaign"] and "event" not in features:
+        raise SettingsError(
+            "the model reads no events' types, and knows of no campaign",
+            where="synthesis.campaign",
+            fix=f"Leave it out, or train one with `event` among tasks.{model.task}.model.features.",
+        )
+
+
 def wishes_of(learnt: DataFrame, model: StoredModel, settings: Settings) -> Wishes:
-    """What real rows would have been asked for, unless the settings say otherwise. As large as the vocabulary."""
+    """What real rows would have been asked for as the model sees them, unless the settings say otherwise. As large as the vocabulary."""
     chosen, num_items = settings.synthesis, model.sizes.num_items
     category = most_frequent(learnt, "category", num_items)
-    asked = learnt.select("item", "event", *SCALARS).mapInArrow(AskedOfRows(category_of_item=category), ASKED)
+    seen = [name for name in ("item", "event") if name in model.model["features"]]
+    asked = learnt.select(*seen, *SCALARS).mapInArrow(AskedOfRows(category_of_item=category), ASKED)
     joint = asked.groupBy("budget", "category", "campaign").count().orderBy(F.desc("count")).limit(MOST_WISHES).toPandas()
     columns = {name: joint[name].to_numpy(dtype=np.int64) for name in ("budget", "category", "campaign")}
     for name, value in (
@@ -104,8 +120,7 @@ def wishes_of(learnt: DataFrame, model: StoredModel, settings: Settings) -> Wish
     moments = (
         learnt.orderBy(F.xxhash64("user_id", "as_of")).limit(MOMENTS).select(F.unix_micros("as_of").alias("as_of"), "recency").toPandas()
     )
-    events = learnt.select(F.explode("event").alias("event")).where("event != 0").groupBy("event").count().orderBy(F.desc("count"), "event")
-    most = events.head()
+    goes_with = combinations(learnt, ("category", "price")).toPandas()
     return Wishes(
         **columns,
         weight=joint["count"].to_numpy(dtype=np.float64),
@@ -113,9 +128,9 @@ def wishes_of(learnt: DataFrame, model: StoredModel, settings: Settings) -> Wish
         cold_share=chosen.cold,
         as_of=moments["as_of"].to_numpy(dtype=np.int64),
         recency=moments["recency"].to_numpy(dtype=np.int32),
-        category_of_item=category,
-        price_of_item=most_frequent(learnt, "price", num_items),
-        event=int(most[0]) if most else 1,
+        attributes=Attributes.of(*(goes_with[name].to_numpy(dtype=np.int64) for name in ("item", "category", "price", "count"))),
+        hours=hours_of_week(learnt),
+        event=most_frequent_code(learnt, "event") or 1,
         zone=offsets(settings.sequences.time_zone),
     )
 

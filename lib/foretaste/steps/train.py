@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from foretaste import registry
 from foretaste.contract import FIRST_INDEX, PAD
-from foretaste.counting.modes import most_frequent
+from foretaste.counting.attributes import most_frequent
 from foretaste.counting.pairs import companions
 from foretaste.counting.popularity import events_of_items
 from foretaste.errors import ModelError, SettingsError
