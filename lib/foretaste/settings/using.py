@@ -1,0 +1,76 @@
+"""What models are judged by, and what is done with them."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from foretaste.settings.fields import Span, Strict
+from foretaste.settings.learning import Baseline, CountedSettings
+from foretaste.tasks import TASKS
+
+
+class EvaluationSettings(Strict):
+    """How models are judged: ranks against all items, at each cut-off, with `bootstrap` resamples over users.
+
+    baselines: what stands beside a model that ranks items, counted as `counted` says
+    folds, fold_step: (jobs/backtest.py) so many times the whole, each with its splits moved back by so much more, a test time unless given
+    """
+
+    baselines: tuple[Baseline, ...] = Field(
+        default=("popularity", "recent_popularity", "own_items", "markov", "rules", "item_knn", "vsknn", "stan"), min_length=1
+    )
+    counted: CountedSettings = CountedSettings()
+    at: tuple[int, ...] = (1, 5, 10, 20)
+    bootstrap: int = Field(default=200, ge=10)
+    leave_out_seen: bool = False
+    seed: int = 0
+    folds: int = Field(default=3, ge=2, le=100)
+    fold_step: Span | None = None
+
+
+class ScoringSettings(Strict):
+    """Who is scored when: `as_of` is a moment, or the last event's time where it is not given."""
+
+    as_of: datetime | None = None
+    top_k: int = Field(default=20, ge=1, le=1000)
+    batch_size: int = Field(default=256, ge=1)
+
+
+class SegmentSettings(Strict):
+    """How users are grouped by the latent numbers of `task`: into `number` segments, or as many of 2 to `most` as tell them apart best."""
+
+    task: str = "latents"
+    number: int | None = Field(default=None, ge=2, le=100)
+    most: int = Field(default=8, ge=2, le=100)
+    seed: int = 0
+
+
+class SynthesisSettings(Strict):
+    """What jobs/synthesize.py writes, by the model of `task`: `rows` histories, each asked for what a real training row would have been.
+
+    model:     gan or vae, the newest version of that kind; the champion, whatever it is, unless given
+    budget:    events of every row, instead; category: a category's name, and campaign: with or without events of one, instead
+    cold:      the share of rows that are asked to hold an item with fewer than `cold_below` training events
+    report:    rows a side that the reports on quality and privacy look at, at most; 0: no reports
+    """
+
+    task: str = "behaviour"
+    model: Literal["gan", "vae"] | None = None
+    rows: int = Field(default=10_000, ge=1)
+    budget: int | None = Field(default=None, ge=1)
+    category: str | None = None
+    campaign: bool | None = None
+    cold: float = Field(default=0.0, ge=0, le=1)
+    cold_below: int = Field(default=5, ge=2)
+    seed: int = 0
+    batch_size: int = Field(default=512, ge=1)
+    report: int = Field(default=5000, ge=0)
+
+    @field_validator("task")
+    @classmethod
+    def _writes_sequences(cls, name: str) -> str:
+        writing = [task.name for task in TASKS.values() if task.writes_sequences]
+        if name not in writing:
+            raise ValueError(f"task {name!r} writes no sequences; use {' or '.join(writing)}")
+        return name
