@@ -30,7 +30,7 @@ from foretaste.tables.vocabulary import VOCABULARY
 
 WRITES, LEARNS = "behaviour", "interest"
 ONE_IN = 10
-MORE_EPOCHS = 4  # of what writes, where its epochs are so much shorter
+MORE_EPOCHS = 2  # of what writes, where its epochs are so much shorter
 NUM_FILES = 16  # as sequences has, of which a few are set apart
 MORE = 1.1  # rows written for each that is asked for, since whole files are taken
 WAYS: dict[str, tuple[str, float]] = {"gan": ("gan", 0.0), "vae": ("vae", 0.0), "gan, rare items": ("gan", 0.5)}

@@ -17,6 +17,7 @@ from foretaste.models import GAN, Conditions, Objective, build, gan
 from foretaste.models.conditions import conditions_of
 from foretaste.models.discriminator import Discriminator, discriminator_loss, generator_loss, gradient_penalty
 from foretaste.models.gan import straight_through
+from foretaste.models.heads import INIT_STD
 from foretaste.models.resemblance import FEWEST_ROWS, PAIR_BUCKETS, ROW_BUCKETS, Resemblance
 from foretaste.models.rows import left_aligned
 from foretaste.training.loop import fit
@@ -173,6 +174,16 @@ def test_the_generators_step_moves_no_weight_of_the_discriminator() -> None:
     assert all(parameter.grad is None for parameter in model.discriminator.parameters())
     assert all(parameter.requires_grad for parameter in model.discriminator.parameters())  # and learns again next time
     assert model.from_z.weight.grad is not None
+
+
+def test_noise_and_wishes_do_not_drown_what_happened() -> None:
+    """At the start all three are vectors of like length; noise of N(0, 1) a number would be ten times as long as an item's."""
+    model = of(embedding=64, latent=32)
+    zeros, z = torch.zeros(500, 32), torch.randn(500, 32, generator=torch.Generator().manual_seed(1))
+    nothing, all_of_them = asked(500), asked(500, budget=2, category=3, campaign=1)
+    item = INIT_STD * math.sqrt(64)  # the length of a vector that each feature starts with
+    for z_given, wished in ((z, nothing), (zeros, all_of_them)):
+        assert 0.5 * item < model.context(z_given, wished).norm(dim=1).mean().item() < 2.5 * item
 
 
 def test_at_first_there_is_likelihood_alone() -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from foretaste.contract import EVENT_CODES, FIRST_INDEX, Batch
+from foretaste.models.heads import INIT_STD
 
 OF_A_CAMPAIGN = ("exposure", "coupon")
 NOT_ASKED, WITHOUT, WITH = 0, 1, 2
@@ -73,7 +74,11 @@ class Asked(nn.Module):
     def __init__(self, *, length: int, num_categories: int, embedding: int) -> None:
         super().__init__()
         sizes = {"budget": length + 1, "category": num_categories, "campaign": 3}
-        self.tables = nn.ModuleDict({name: nn.Embedding(size, embedding, padding_idx=NOT_ASKED) for name, size in sizes.items()})
+        tables = {name: nn.Embedding(size, embedding, padding_idx=NOT_ASKED) for name, size in sizes.items()}
+        for table in tables.values():
+            nn.init.normal_(table.weight, std=INIT_STD)
+            table.weight.data[NOT_ASKED] = 0.0
+        self.tables = nn.ModuleDict(tables)
         self.length = length
 
     def forward(self, conditions: Conditions, items: nn.Embedding) -> Tensor:

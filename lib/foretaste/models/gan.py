@@ -11,6 +11,7 @@ row of choices among thousands is so noisy that they need many roll-outs a row, 
 Legend: B rows, T events, E embedding, H units of the top layer, Z latent numbers, M items that a roll-out chooses from.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,6 +29,7 @@ from foretaste.models import chance
 from foretaste.models.conditions import Asked, Conditions, conditions_of
 from foretaste.models.details import WRITTEN, Details, Unknown
 from foretaste.models.discriminator import Discriminator, discriminator_loss, generator_loss, gradient_penalty
+from foretaste.models.heads import INIT_STD
 from foretaste.models.losses import Loss
 from foretaste.models.model import Health, Model
 from foretaste.models.presets import ADVERSARIAL
@@ -93,6 +95,8 @@ class GAN(Model):
         self.dropout = nn.Dropout(dropout)
         self.asked = Asked(length=sizes.length, num_categories=sizes.num_categories, embedding=embedding)
         self.from_z = nn.Linear(latent, embedding)
+        nn.init.normal_(self.from_z.weight, std=INIT_STD / math.sqrt(latent))  # or noise drowns what happened, whose vectors are as short
+        nn.init.zeros_(self.from_z.bias)
         self.starts = nn.ModuleList(nn.Linear(embedding, units) for units in hidden)
         self.details = Details(num_codes={name: self.num_codes[name] for name in features[1:]}, width=hidden[-1], embedding=embedding)
         self.unknown = Unknown(width=hidden[-1])

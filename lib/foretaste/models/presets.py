@@ -40,8 +40,8 @@ BAG: Presets = {
 _PLAYED = {"adversary": "wasserstein", "adversarial_weight": 1.0, "gradient_weight": 10.0, "temperature": 1.0, "anneal_steps": 500}
 ADVERSARIAL: Presets = {
     "tiny": {"embedding": 32, "hidden": (32,), "dropout": 0.0, "latent": 16, **_PLAYED},
-    "base": {"embedding": 64, "hidden": (128,), "dropout": 0.1, "latent": 32, **_PLAYED},
-    "large": {"embedding": 256, "hidden": (512, 512), "dropout": 0.1, "latent": 64, **_PLAYED},
+    "base": {"embedding": 128, "hidden": (128,), "dropout": 0.3, "latent": 32, **_PLAYED},
+    "large": {"embedding": 256, "hidden": (512, 512), "dropout": 0.3, "latent": 64, **_PLAYED},
 }
 
 
