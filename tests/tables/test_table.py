@@ -1,6 +1,7 @@
 """The only Delta reads and writes."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,15 @@ def test_a_read_only_warehouse(spark: SparkSession, tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(TableError, match="read-only"):
         Warehouse(spark, WarehouseSettings(path=str(tmp_path)))
+
+
+def test_a_table_of_an_earlier_version_gets_the_columns_that_it_lacks(spark: SparkSession, warehouse: Warehouse) -> None:
+    warehouse.overwrite(STOCK, stock(spark, ("a", 1)))
+    later = replace(STOCK, columns=(*STOCK.columns, Column(name="shelf", type="string", comment="where it stands")))
+    warehouse.append(later, spark.createDataFrame([("b", 2, "left")], later.ddl))
+    assert {tuple(row) for row in warehouse.read(later).collect()} == {("a", 1, None), ("b", 2, "left")}
+    described = {row.col_name: row.comment for row in spark.sql(f"DESCRIBE TABLE {warehouse.identifier(later)}").collect()}
+    assert described["shelf"] == "where it stands"
 
 
 def test_quotes_in_comments_and_properties(warehouse: Warehouse) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from foretaste.contract import FEATURES, SCALARS, Batch
+from foretaste.contract import FEATURES, PAD, SCALARS, Batch
 from foretaste.errors import TableError
 
 TARGETS = pa.list_(
@@ -49,10 +49,10 @@ def list_array(column: NDArray[np.int32]) -> pa.ListArray:
 
 
 def targets(ids: pa.Array, position: NDArray[np.int64], score: NDArray[np.float64]) -> pa.ListArray:
-    """(n, k) positions in `ids` and their (n, k) scores → n lists of k targets, each without reasons."""
-    num_rows, width = position.shape
-    count = num_rows * width
-    reasons = pa.ListArray.from_arrays(pa.array(np.zeros(count + 1, dtype=np.int32)), pa.array([], pa.string()))
-    each = [ids.take(pa.array(position.ravel())), pa.array(score.ravel(), pa.float64()), reasons]
+    """(n, k) positions in `ids` and their (n, k) scores → n lists of at most k targets, each without reasons; PAD is no target."""
+    there = position != PAD
+    ends = np.concatenate([[0], np.cumsum(there.sum(1))]).astype(np.int32)
+    reasons = pa.ListArray.from_arrays(pa.array(np.zeros(ends[-1] + 1, dtype=np.int32)), pa.array([], pa.string()))
+    each = [ids.take(pa.array(position[there])), pa.array(score[there], pa.float64()), reasons]
     structs = pa.StructArray.from_arrays(each, fields=list(TARGETS.value_type))
-    return pa.ListArray.from_arrays(pa.array(np.arange(0, count + 1, width, dtype=np.int32)), structs)
+    return pa.ListArray.from_arrays(pa.array(ends), structs)

@@ -6,7 +6,8 @@ Legend: B rows, I items, D width of item vectors, G groups of GROUP items, k ite
 import torch
 from torch import Tensor
 
-from foretaste.contract import FIRST_INDEX
+from foretaste.contract import FIRST_INDEX, PAD
+from foretaste.scoring.filters import LeftOut
 
 GROUP = 64  # items whose best score stands for them all
 BLOCK = 128 * GROUP  # items multiplied at once: with 256 rows 8 MB of scores, however large the catalogue
@@ -38,14 +39,21 @@ def _topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return found.values, found.indices
 
 
-def best_of(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def best_of(scores: Tensor, k: int, left_out: LeftOut | None = None) -> tuple[Tensor, Tensor]:
     """From (B, num_items) scores: (B, k') vocabulary indices, best first, and their softmax probabilities over all real items, in float64.
 
-    k' = min(k, real items). As `Catalogue.best`, for a model that is no product of two sides.
+    k' = min(k, real items); PAD and 0 past what is not left out. As `Catalogue.best`, for a model that is no product of two sides.
     """
     real = scores[:, FIRST_INDEX:]
-    values, indices = top_k(real, min(k, real.shape[1]))
-    return indices + FIRST_INDEX, (values.double() - torch.logsumexp(real.double(), dim=1, keepdim=True)).exp()
+    offered = real if left_out is None else left_out.applied(real, FIRST_INDEX)
+    values, indices = top_k(offered, min(k, real.shape[1]))
+    named = indices + FIRST_INDEX if left_out is None else _named(values, indices)
+    return named, (values.double() - torch.logsumexp(real.double(), dim=1, keepdim=True)).exp()
+
+
+def _named(values: Tensor, indices: Tensor) -> Tensor:
+    """Vocabulary indices from places among real items; PAD where one is left out."""
+    return torch.where(values == -torch.inf, PAD, indices + FIRST_INDEX)
 
 
 class Catalogue:
@@ -62,10 +70,10 @@ class Catalogue:
     def __len__(self) -> int:
         return len(self.weights)
 
-    def best(self, represented: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def best(self, represented: Tensor, k: int, left_out: LeftOut | None = None) -> tuple[Tensor, Tensor]:
         """From (B, D): (B, k') vocabulary indices, best first, and their softmax probabilities over all real items, in float64.
 
-        k' = min(k, items). Probabilities are NaN where a score is NaN or infinite: the caller's to refuse.
+        k' = min(k, items); PAD and 0 past what is not left out. Probabilities are NaN where a score is: the caller's to refuse.
         """
         one_more = torch.cat([represented, torch.ones_like(represented[:, :1])], dim=1)  # (B, D + 1)
         values, indices = [], []
@@ -73,13 +81,14 @@ class Catalogue:
         total = torch.zeros((len(represented), 1), dtype=torch.float64)
         for start in range(0, len(self), BLOCK):
             scores = one_more @ self.weights[start : start + BLOCK].T  # (B, BLOCK)
-            block_values, block_indices = top_k(scores, min(k, scores.shape[1]))
+            offered = scores if left_out is None else left_out.applied(scores, start + FIRST_INDEX)
+            block_values, block_indices = top_k(offered, min(k, scores.shape[1]))
             values.append(block_values)
             indices.append(block_indices + start)
-            maximum = torch.maximum(largest, block_values[:, :1])
+            maximum = torch.maximum(largest, block_values[:, :1] if left_out is None else scores.amax(1, keepdim=True))
             total = total * (largest - maximum).double().exp() + scores.sub_(maximum).exp_().sum(1, keepdim=True).double()
             largest = maximum
         merged, position = _topk(torch.cat(values, dim=1), min(k, len(self)))
         log_total = largest.double() + total.log()  # (B, 1)
         chosen = torch.cat(indices, dim=1).gather(1, position)
-        return chosen + FIRST_INDEX, (merged.double() - log_total).exp()
+        return chosen + FIRST_INDEX if left_out is None else _named(merged, chosen), (merged.double() - log_total).exp()

@@ -6,15 +6,19 @@ from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
 from foretaste import registry
+from foretaste.contract import FIRST_INDEX, PAD
 from foretaste.models import Blend, Model
 from foretaste.scoring.arrow import targets, to_batch
+from foretaste.scoring.filters import Filters, LeftOut
 from foretaste.scoring.scorer import ModelScorer, without_history
 
 SCORED = "user_id string, targets array<struct<target_id: string, score: double, reasons: array<string>>>, fallback boolean"
+LEFT_OUT = "left_out"
 _MODELS_AT_ONCE = 2  # a worker that has gone on to the next task's model need not keep more
 
 
@@ -36,7 +40,7 @@ def load_network(root: str, name: str, version: int, batch_size: int) -> Model:
 class Fallback:
     """What a user without a known item gets.
 
-    indices: (k,) of the most popular items, (0,) for a binary task
+    indices: (k,) of the most popular items, fewer where filters leave fewer; (0,) for a binary task
     scores:  (k,) their shares of all events in training time; (1,) the share of positives among training rows
     """
 
@@ -46,7 +50,10 @@ class Fallback:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreUsers:
-    """`rows.mapInArrow(ScoreUsers(…), SCORED)`: from rows with user_id, features and scalars, one row a user, in the same order."""
+    """`rows.mapInArrow(ScoreUsers(…), SCORED)`: from rows with user_id, features and scalars, one row a user, in the same order.
+
+    With `filters`, rows may have a column LEFT_OUT: items that this user is not to be shown.
+    """
 
     root: str
     name: str
@@ -54,6 +61,7 @@ class ScoreUsers:
     batch_size: int
     top_k: int
     fallback: Fallback
+    filters: Filters | None = None
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for rows in batches:
@@ -64,16 +72,32 @@ class ScoreUsers:
         batch = to_batch(rows)
         nothing_known = without_history(batch)
         if scorer.stored.head == "items":
-            position, score = scorer.top_k(batch, self.top_k)  # (n, k)
+            left_out = self._left_out(rows)
+            position, score = scorer.top_k(batch, self.top_k, self.filters, left_out)  # (n, k)
             ids = _item_ids(scorer)
-            position[nothing_known] = self.fallback.indices
+            popular = len(self.fallback.indices)
+            position[nothing_known, :popular], position[nothing_known, popular:] = self.fallback.indices, PAD
+            score[nothing_known, :popular] = self.fallback.scores
+            if left_out:  # a user whose last events are unknown may have bought what is popular
+                found, place = np.nonzero(position[left_out.row] == left_out.item.numpy()[:, None])
+                position[left_out.row.numpy()[found], place] = PAD
         else:
             score = scorer.probability(batch)[:, None]  # (n, 1)
-            position = np.zeros(score.shape, dtype=np.int64)
-            ids = pa.array([scorer.stored.task])
-        score[nothing_known] = self.fallback.scores
+            position = np.full(score.shape, FIRST_INDEX)
+            ids = pa.array([None] * FIRST_INDEX + [scorer.stored.task])
+            score[nothing_known] = self.fallback.scores
         columns = [rows.column("user_id"), targets(ids, position, score), pa.array(nothing_known)]
         return pa.RecordBatch.from_arrays(columns, names=["user_id", "targets", "fallback"])
+
+    def _left_out(self, rows: pa.RecordBatch) -> LeftOut | None:
+        if self.filters is None:
+            return None
+        if LEFT_OUT not in rows.schema.names:
+            nothing = np.zeros(0, dtype=np.int64)
+            return LeftOut.of(self.filters.closed, nothing, nothing)
+        column = rows.column(LEFT_OUT)
+        row = np.repeat(np.arange(len(column)), pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False))
+        return LeftOut.of(self.filters.closed, row, column.flatten().to_numpy(zero_copy_only=False).astype(np.int64))
 
 
 @lru_cache(maxsize=_MODELS_AT_ONCE)

@@ -30,7 +30,7 @@ from foretaste.settings.learning import (
     TaskSettings,
     TrainingSettings,
 )
-from foretaste.settings.using import EvaluationSettings, ScoringSettings, SegmentSettings, SynthesisSettings
+from foretaste.settings.using import EvaluationSettings, FilterSettings, ScoringSettings, SegmentSettings, SynthesisSettings
 
 __all__ = [
     "AugmentSettings",
@@ -39,6 +39,7 @@ __all__ = [
     "CountedSettings",
     "EvaluationSettings",
     "EventColumns",
+    "FilterSettings",
     "FitSettings",
     "IngestSettings",
     "ItemColumns",

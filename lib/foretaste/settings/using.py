@@ -1,11 +1,11 @@
 """What models are judged by, and what is done with them."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from foretaste.settings.fields import Span, Strict
+from foretaste.settings.fields import EventType, Span, Strict
 from foretaste.settings.learning import Baseline, CountedSettings
 from foretaste.tasks import TASKS
 
@@ -29,12 +29,45 @@ class EvaluationSettings(Strict):
     fold_step: Span | None = None
 
 
+class FilterSettings(Strict):
+    """What a task that ranks items leaves out of its targets.
+
+    bought:      what the user bought within so long before `as_of`: an event of `bought_types`
+    in_stock:    all items but those in this file: CSV with a head line, or Parquet, with a column item_id
+    categories, not_categories: items of none of these category paths, and of any of those; a path holds all that is below it
+    price_from, price_to: items that are cheaper or dearer by their list price, else by what was last paid; and those without a price
+    most_per_category: of each category all but the best so many
+    """
+
+    bought: Span | None = None
+    bought_types: tuple[EventType, ...] = Field(default=("purchase",), min_length=1)
+    in_stock: str | None = None
+    categories: tuple[str, ...] = ()
+    not_categories: tuple[str, ...] = ()
+    price_from: float | None = Field(default=None, ge=0)
+    price_to: float | None = Field(default=None, ge=0)
+    most_per_category: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _some_price_fits(self) -> "FilterSettings":
+        if self.price_from is not None and self.price_to is not None and self.price_from > self.price_to:
+            raise ValueError("price_from is above price_to, so no price fits")
+        return self
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Those that are set, as plain values; {} where nothing is left out."""
+        asked = self.model_dump(mode="json", exclude_defaults=True)
+        return asked if set(asked) - {"bought_types"} else {}
+
+
 class ScoringSettings(Strict):
     """Who is scored when: `as_of` is a moment, or the last event's time where it is not given."""
 
     as_of: datetime | None = None
     top_k: int = Field(default=20, ge=1, le=1000)
     batch_size: int = Field(default=256, ge=1)
+    filters: FilterSettings = FilterSettings()
 
 
 class SegmentSettings(Strict):

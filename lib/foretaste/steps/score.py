@@ -14,9 +14,11 @@ from foretaste import registry
 from foretaste.contract import SCALARS
 from foretaste.errors import ModelError, SettingsError, TableError
 from foretaste.registry import StoredModel
+from foretaste.scoring.filters import Filters
 from foretaste.scoring.latents import LATENTS, LatentsOfUsers
 from foretaste.scoring.udf import SCORED, Fallback, ScoreUsers
 from foretaste.settings import Settings
+from foretaste.steps.filters import Filtering, filtering
 from foretaste.steps.report import StepReport
 from foretaste.tables import Warehouse, scores, sequences, user_latents
 from foretaste.tables.scores import SCORES
@@ -41,7 +43,9 @@ def score(warehouse: Warehouse, settings: Settings) -> StepReport:
     for model in models:
         started = time.monotonic()
         histories = _histories(warehouse, settings, sessions, model, as_of)
-        scored = _scored(warehouse, settings, histories, model)
+        asked = settings.scoring.filters.given if model.head == "items" else {}
+        filtered = filtering(warehouse, settings.scoring.filters, histories, sessions, model, as_of) if asked else None
+        scored = _scored(warehouse, settings, histories, model, filtered)
         data_version = f"sessions@{version} vocabulary@{model.tables[VOCABULARY.name]}"
         run: dict[str, Any] = {
             "as_of": as_of,
@@ -52,7 +56,7 @@ def score(warehouse: Warehouse, settings: Settings) -> StepReport:
             "at": datetime.now(UTC),
         }
         condition = scores.run_condition(model.task, as_of)
-        warehouse.replace_where(SCORES, scores.build(scored, **run), condition)
+        warehouse.replace_where(SCORES, scores.build(scored, filters=asked, **run), condition)
         if TASKS[model.task].needs_latents:
             latents = histories.mapInArrow(LatentsOfUsers(**_stored(warehouse, settings, model)), LATENTS)
             warehouse.replace_where(USER_LATENTS, user_latents.build(latents, **run), condition)
@@ -64,6 +68,8 @@ def score(warehouse: Warehouse, settings: Settings) -> StepReport:
             f"{model.task}: {users:,} users by {model.name} version {model.version} ({model.model['name']}), "
             f"{fallbacks:,} of them without usable history; {seconds:.1f} s, {users / seconds:,.0f} users/s"
         )
+        if filtered:
+            notes.append(f"{model.task}: {filtered.note}")
     notes.append(scores.publish_flat(warehouse))
     return StepReport(step="score", read={"users": max(written.values())}, written=written, notes=tuple(notes))
 
@@ -89,11 +95,12 @@ def _histories(warehouse: Warehouse, settings: Settings, sessions: DataFrame, mo
     return rows.select("user_id", *SCALARS, *features)
 
 
-def _scored(warehouse: Warehouse, settings: Settings, histories: DataFrame, model: StoredModel) -> DataFrame:
+def _scored(warehouse: Warehouse, settings: Settings, histories: DataFrame, model: StoredModel, filtered: Filtering | None) -> DataFrame:
     """(user_id, targets, fallback)."""
-    top_k = settings.scoring.top_k
-    users = ScoreUsers(**_stored(warehouse, settings, model), top_k=top_k, fallback=_fallback(model, model.vocabulary(), top_k))
-    return histories.mapInArrow(users, SCORED)
+    top_k, filters = settings.scoring.top_k, filtered.filters if filtered else None
+    fallback = _fallback(model, model.vocabulary(), top_k, filters)
+    users = ScoreUsers(**_stored(warehouse, settings, model), top_k=top_k, fallback=fallback, filters=filters)
+    return (filtered.rows if filtered else histories).mapInArrow(users, SCORED)
 
 
 def _stored(warehouse: Warehouse, settings: Settings, model: StoredModel) -> dict[str, Any]:
@@ -101,15 +108,16 @@ def _stored(warehouse: Warehouse, settings: Settings, model: StoredModel) -> dic
     return {"root": warehouse.path, "name": model.name, "version": model.version, "batch_size": settings.scoring.batch_size}
 
 
-def _fallback(model: StoredModel, vocabulary: pa.Table, top_k: int) -> Fallback:
+def _fallback(model: StoredModel, vocabulary: pa.Table, top_k: int, filters: Filters | None) -> Fallback:
     """Popularity's best for items: their shares of the events with a known item in training time. The base rate for a binary task."""
     if model.head == "binary":
         if model.base_rate is None:
             raise ModelError("the model does not know how often its label is 1", where=model.where, fix="Train it again.")
         return Fallback(indices=np.zeros(0, dtype=np.int64), scores=np.array([model.base_rate]))
     items = vocabulary.filter(pc.equal(vocabulary.column("field"), "item")).sort_by("index")  # from the most frequent on
-    counts = items.column("count").to_numpy().astype(np.float64)
-    return Fallback(indices=items.column("index").to_numpy().astype(np.int64)[:top_k], scores=(counts / counts.sum())[:top_k])
+    indices, counts = (items.column(name).to_numpy() for name in ("index", "count"))
+    kept = filters.kept(indices) if filters else np.ones(len(indices), dtype=np.bool_)
+    return Fallback(indices=indices[kept].astype(np.int64)[:top_k], scores=(counts / counts.sum())[kept][:top_k])
 
 
 def _counts(run: DataFrame) -> tuple[int, int]:

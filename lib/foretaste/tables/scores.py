@@ -1,8 +1,10 @@
 """scores: what every user will want, in the shop's own ids."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -28,6 +30,7 @@ SCORES = Table(
         Column(name="data_version", type="string", comment="version of the sessions and vocabulary tables scored from", required=True),
         Column(name="fallback", type="boolean", comment="true where the user had no usable history and popularity answers", required=True),
         Column(name="scored_at", type="timestamp", comment="when the run wrote it, UTC", required=True),
+        Column(name="filters", type="string", comment="what was left out of the targets, as the settings say it in JSON; null for nothing"),
     ),
     key=("as_of", "task", "user_id"),
     partitioned_by=("task",),
@@ -37,7 +40,17 @@ FLAT = "scores_flat"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def build(scored: DataFrame, *, as_of: datetime, task: str, model: str, model_version: int, data_version: str, at: datetime) -> DataFrame:
+def build(
+    scored: DataFrame,
+    *,
+    as_of: datetime,
+    task: str,
+    model: str,
+    model_version: int,
+    data_version: str,
+    at: datetime,
+    filters: Mapping[str, Any] | None = None,
+) -> DataFrame:
     """The rows of one run from (user_id, targets, fallback); `at` is when it wrote them. A time without a zone is UTC."""
     constants = {
         "as_of": F.timestamp_micros(F.lit(microseconds(as_of))),
@@ -46,6 +59,7 @@ def build(scored: DataFrame, *, as_of: datetime, task: str, model: str, model_ve
         "model_version": F.lit(model_version),
         "data_version": F.lit(data_version),
         "scored_at": F.timestamp_micros(F.lit(microseconds(at))),
+        "filters": F.lit(json.dumps(filters, sort_keys=True) if filters else None).cast("string"),
     }
     return SCORES.select(scored.withColumns(constants))
 

@@ -99,8 +99,12 @@ class Warehouse:
         return DeltaTable.isDeltaTable(self.spark, self._folder(table))
 
     def create(self, table: Table) -> None:
-        """Creates the table with its comments, NOT NULLs, CHECKs and layout, if it is not there."""
+        """Creates the table with its comments, NOT NULLs, CHECKs and layout, if it is not there.
+
+        One that an earlier version wrote gets the columns that it lacks, null in the rows that are there.
+        """
         if self.exists(table):
+            self._complete(table)
             return
         columns = ", ".join(
             f"`{column.name}` {column.type}{' NOT NULL' if column.required else ''} COMMENT {_quoted(column.comment)}"
@@ -122,6 +126,13 @@ class Warehouse:
             f"CREATE TABLE IF NOT EXISTS {self.identifier(table)} ({columns}) USING DELTA {layout} "
             f"COMMENT {_quoted(table.comment)} TBLPROPERTIES ({pairs})"
         )
+
+    def _complete(self, table: Table) -> None:
+        there = set(self.read(table).columns)
+        new = [column for column in table.columns if column.name not in there and not column.required]
+        if new and table.name not in self.shared:
+            columns = ", ".join(f"`{column.name}` {column.type} COMMENT {_quoted(column.comment)}" for column in new)
+            self._run(f"ALTER TABLE {self.identifier(table)} ADD COLUMNS ({columns})")
 
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """The table as it is now, or as it was at `version`; TableError if there is none."""
