@@ -77,6 +77,16 @@ def test_estimates_name_the_differences() -> None:
     }
 
 
+def test_worth_in_a_shops_own_terms() -> None:
+    """1.2 hits a user against 0.9 and 1.25, of a thousand users."""
+    found = comparison(resampled(1.2, 0.0), metric="hits@10", popularity=resampled(0.9, 0.0), own_items=resampled(1.25, 0.0))
+    assert list(found.worth("hits@10", 1000, "hits of 1,000 users", ("popularity", "own_items", "absent"))) == [
+        "hits of 1,000 users: interest 1,200 [1,200, 1,200], against popularity 900 (difference +300 [+300, +300]), "
+        "own_items 1,250 (difference -50 [-50, -50])"
+    ]
+    assert list(found.worth("hits@5", 1000, "hits", ("popularity",))) == list(found.worth("hits@10", 1, "hits", ())) == []
+
+
 def test_p_values_by_hand() -> None:
     difference = np.array([0.01, *[0.02] * 180, *[-0.01] * 15, *[0.0] * 5])  # the model is not ahead in 20 of 200 resamples
     found = comparison(0.2 + difference, popularity=np.full(201, 0.2))

@@ -62,20 +62,20 @@ def test_a_nan_is_an_error_and_not_a_first_place() -> None:
 
 
 def test_metrics_of_two_targets_by_hand() -> None:
-    recall, hit, mrr, ndcg = row_metrics(np.array([[3, 1, 0]]), at=[2])[0]
-    assert (recall, hit, mrr) == (0.5, 1.0, 1.0)  # of two targets one is among the first two, at the top
+    recall, hit, mrr, ndcg, hits = row_metrics(np.array([[3, 1, 0]]), at=[2])[0]
+    assert (recall, hit, mrr, hits) == (0.5, 1.0, 1.0, 1.0)  # of two targets one is among the first two, at the top
     assert ndcg == pytest.approx(1.0 / (1.0 + 1 / math.log2(3)))
 
 
 def test_metrics_of_one_target_at_the_third_place() -> None:
     values = row_metrics(np.array([[3]]), at=[2, 5])[0].tolist()
-    assert values[:4] == [0.0, 0.0, 0.0, 0.0]
-    assert values[4:] == pytest.approx([1.0, 1.0, 1 / 3, 1 / math.log2(4)])
+    assert values[:5] == [0.0, 0.0, 0.0, 0.0, 0.0]
+    assert values[5:] == pytest.approx([1.0, 1.0, 1 / 3, 1 / math.log2(4), 1.0])
 
 
 def test_recall_divides_by_all_targets_also_where_they_are_more_than_k() -> None:
-    recall, _, _, ndcg = row_metrics(np.array([[1, 2, 3, 4]]), at=[2])[0]
-    assert recall == 0.5
+    recall, _, _, ndcg, hits = row_metrics(np.array([[1, 2, 3, 4]]), at=[2])[0]
+    assert (recall, hits) == (0.5, 2.0)
     assert ndcg == pytest.approx(1.0)  # both places are taken by targets: it could not be better
 
 

@@ -112,6 +112,21 @@ class Comparison:
             return f"{self.model} is WORSE than {best}, which needs no such model: {figures}. Do not use it as it is"
         return f"{self.model} is NOT better than {best}, its best baseline, as far as these rows can tell: {figures}"
 
+    def worth(self, metric: str, times: float, words: str, against: Sequence[str]) -> Iterator[str]:
+        """A line: what the model comes to by `metric`, so many times, and each of these baselines that is there; nothing without any."""
+        others = [name for name in against if name in self.scorers]
+        if metric not in self.metrics or not others:
+            return
+        told = [
+            f"{name} {times * self.scorers[name][metric][0]:,.0f} (difference {_rounded(self.difference(metric, name), times)})"
+            for name in others
+        ]
+        ours = self.estimate(self.model, metric)
+        yield (
+            f"{words}: {self.model} {times * ours.value:,.0f} [{times * ours.low:,.0f}, {times * ours.high:,.0f}], against "
+            + ", ".join(told)
+        )
+
     def remarks(self) -> Iterator[str]:
         """What the table's figures need said beside them."""
         values = self.scorers[self.model]
@@ -178,6 +193,10 @@ def _interval(estimate: Estimate) -> str:
 
 def _signed(estimate: Estimate) -> str:
     return f"{estimate.value:+.4f} [{estimate.low:+.4f}, {estimate.high:+.4f}]"
+
+
+def _rounded(estimate: Estimate, times: float) -> str:
+    return f"{times * estimate.value:+,.0f} [{times * estimate.low:+,.0f}, {times * estimate.high:+,.0f}]"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -3,6 +3,7 @@
 Ties count against the model: rank = 1 + the number of other items that score at least as high as the target.
 With a row's distinct targets t in T and their ranks r(t), at a cut-off k:
     recall@k = |{t: r(t) <= k}| / |T|             of all targets, also where |T| > k: a row with 30 targets cannot reach 1 at k = 20
+    hits@k   = |{t: r(t) <= k}|                   of k items shown, those that the user did act on
     hit@k    = 1 if any r(t) <= k else 0
     mrr@k    = 1 / min r(t) if that is <= k else 0
     ndcg@k   = sum over r(t) <= k of 1 / log2(1 + r(t)), divided by the sum over i = 1 … min(k, |T|) of 1 / log2(1 + i)
@@ -27,7 +28,7 @@ from foretaste.errors import ModelError
 from foretaste.evaluation.judge import JUDGED, LEFT_OUT, Sums, ratio
 from foretaste.scoring.topk import top_k
 
-FAMILIES = ("recall", "hit", "mrr", "ndcg")
+FAMILIES = ("recall", "hit", "mrr", "ndcg", "hits")
 NUM_TARGETS, NUM_UNKNOWN = "num_targets", "num_unknown"
 """Two names beside the metrics: how many targets there were, and how many of them the vocabulary lacks."""
 
@@ -59,7 +60,7 @@ def ranks(scores: Tensor, targets: Tensor, at_most: int, best: Tensor | None = N
 
 
 def row_metrics(rank: NDArray[np.int64], at: Sequence[int]) -> NDArray[np.float64]:
-    """(B, 4 * len(at)): recall, hit, mrr, ndcg at each cut-off, in the order of `names`; each row has a target.
+    """(B, 5 * len(at)): recall, hit, mrr, ndcg, hits at each cut-off, in the order of `names`; each row has a target.
 
     rank: (B, K), 0 where there is no target, anything above max(at) where the target is not among the first max(at).
     """
@@ -77,6 +78,7 @@ def row_metrics(rank: NDArray[np.int64], at: Sequence[int]) -> NDArray[np.float6
             reached.astype(np.float64),
             np.where(reached, 1.0 / best, 0.0),
             (gain * hits).sum(1) / ideal[np.minimum(k, num_targets) - 1],
+            hits.sum(1).astype(np.float64),
         ]
     return np.stack(columns, axis=1)
 

@@ -156,4 +156,7 @@ def _told(comparison: Comparison, groups: Sequence[Comparison], model: StoredMod
         yield from (f"  {line}" for line in comparison.table())
         yield from (f"  {line}" for line in by_segment(groups, comparison.best_baseline()))
         yield from comparison.remarks()
+        worth = TASKS[comparison.task].worth
+        if worth is not None:
+            yield from comparison.worth(worth.metric, worth.times, worth.words, worth.against)
     yield comparison.verdict()

@@ -7,9 +7,9 @@ from foretaste.tasks.behaviour import BEHAVIOUR
 from foretaste.tasks.interest import INTEREST
 from foretaste.tasks.latents import LATENTS
 from foretaste.tasks.returns import RETURNS
-from foretaste.tasks.task import Task
+from foretaste.tasks.task import Task, Worth
 
 TASKS: dict[str, Task] = {task.name: task for task in (INTEREST, RETURNS, LATENTS, BEHAVIOUR)}
 
 
-__all__ = ["TASKS", "Task"]
+__all__ = ["TASKS", "Task", "Worth"]

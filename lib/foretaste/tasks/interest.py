@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foretaste.contract import PAD, UNKNOWN, Future, Label
-from foretaste.tasks.task import Task
+from foretaste.tasks.task import Task, Worth
 
 NUM_NEXT_ITEMS = 64
 
@@ -43,4 +43,10 @@ INTEREST = Task(
     ),
     train_cut="window",
     metrics="ranking",
+    worth=Worth(
+        metric="hits@10",
+        times=1000,
+        words="items that users act on within the horizon, of ten shown to each of 1,000",
+        against=("popularity", "own_items"),
+    ),
 )

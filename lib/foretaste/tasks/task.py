@@ -7,6 +7,19 @@ from foretaste.contract import Label
 
 
 @dataclass(frozen=True, kw_only=True)
+class Worth:
+    """What acting on the answers is worth, in a shop's own terms, and against what it could do without a model.
+
+    metric, times: a metric of `evaluation`, and by what it is multiplied; words: what that is; against: names of baselines
+    """
+
+    metric: str
+    times: float
+    words: str
+    against: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """One use case.
 
@@ -18,6 +31,7 @@ class Task:
     needs_latents: its model makes a few numbers of each user, which scoring writes to user_latents
     writes_sequences: its model writes rows, which jobs/synthesize.py puts into synthetic_sequences
     metrics:   "ranking" or "binary", the family in `evaluation` that judges it
+    worth:     what the test split's table is followed by
     """
 
     name: str
@@ -28,3 +42,4 @@ class Task:
     metrics: Literal["ranking", "binary"]
     needs_latents: bool = False
     writes_sequences: bool = False
+    worth: Worth | None = None
