@@ -41,7 +41,9 @@ def filtering(
 
     What comes to the driver is as large as the vocabulary.
     """
-    items = described(warehouse, sessions, model, as_of)
+    of_items = {"categories", "not_categories", "price_from", "price_to", "most_per_category"}
+    ids = pd.DataFrame({"item_id": model.item_ids()[FIRST_INDEX:]})
+    items = described(warehouse, sessions, ids, as_of) if of_items & set(chosen.given) else ids.assign(category=None, price=np.nan)
     closed: dict[str, NDArray[np.bool_]] = {}
     if chosen.categories:
         closed["of other categories"] = ~_below(items["category"], chosen.categories, "categories")
@@ -72,9 +74,8 @@ def filtering(
     return Filtering(filters=filters, rows=rows, note="; ".join(notes))
 
 
-def described(warehouse: Warehouse, sessions: DataFrame, model: StoredModel, as_of: datetime) -> pd.DataFrame:
-    """(items, 3) item_id, category and price by vocabulary index: as `items` has them, else as the newest event before `as_of` did."""
-    ids = pd.DataFrame({"item_id": model.item_ids()[FIRST_INDEX:]})
+def described(warehouse: Warehouse, sessions: DataFrame, ids: pd.DataFrame, as_of: datetime) -> pd.DataFrame:
+    """item_id, category and price of these `ids`, in their order: as the table items has them, else as the newest event up to as_of did."""
     known = warehouse.spark.createDataFrame(ids, "item_id string")
     event = _events(sessions, as_of, ("item_id", "category", "price")).join(F.broadcast(known), on="item_id", how="left_semi")
     newest = event.groupBy("item_id").agg(
