@@ -4,8 +4,8 @@ python bench/augmentation.py --config conf/augmentation.yaml --set source.path='
 
 The config has a task `behaviour`, which writes, and a task `interest` whose `fit.augment` asks for rows. In each setting a GAN and a VAE
 learn from its training rows, write as many rows as are asked for, and the gate says what they are worth; then the GAN writes rows of which
-each second one is asked to hold an item with fewer than five training events. `<warehouse>/few` holds the second setting. A model that is
-there already is not fitted again.
+each second one is asked to hold an item with fewer than five training events. `<warehouse>/few` holds the second setting. In a third,
+`shared`, one in ten may be read, and rows of a model that learnt from all. A model that is there already is not fitted again.
 """
 
 import sys
@@ -40,18 +40,21 @@ console = Console(width=None if sys.stdout.isatty() else 200)
 
 def main(
     config: Annotated[Path, typer.Option(help="the deployment's YAML")],
-    users: Annotated[str, typer.Option(help="all, few, or both, parted by a comma")] = "all,few",
+    users: Annotated[str, typer.Option(help="of: all, few, shared; parted by commas")] = "all,few,shared",
     ways: Annotated[str, typer.Option(help="of: gan; vae; gan, rare items; parted by semicolons")] = ";".join(WAYS),
     overrides: Annotated[list[str] | None, typer.Option("--set", help="a setting on top: key.sub=value; may be repeated")] = None,
 ) -> None:
     warehouse, chosen = prepared(config, overrides)
     told = []
     for who in users.split(","):
-        own = warehouse if who == "all" else _few(warehouse)
+        own = chosen
         if who == "few":
-            chosen = _with(chosen, WRITES, {"fit.epochs": MORE_EPOCHS * chosen.tasks[WRITES].fit.epochs})
+            own = _with(chosen, WRITES, {"fit.epochs": MORE_EPOCHS * chosen.tasks[WRITES].fit.epochs})
         for way in ways.split(";"):
-            told.append(f"{who} users, {way}: {_gate(own, chosen, way)}")
+            writes = _few(warehouse) if who == "few" else warehouse
+            _write(writes, own, way)
+            learns = warehouse if who == "all" else _few(warehouse)
+            told.append(f"{who} users, {way}: {_gate(learns, own, way, writes)}")
             console.print(told[-1])
     console.print("\n".join(told))
 
@@ -65,20 +68,30 @@ def _few(warehouse: Warehouse) -> Warehouse:
     return annex
 
 
-def _gate(warehouse: Warehouse, chosen: Settings, way: str) -> str:
-    """What the gate says of rows written in this way."""
+def _write(warehouse: Warehouse, chosen: Settings, way: str) -> None:
+    """Rows written in this way, as many as are asked for; first the model, where there is none."""
     kind, cold = WAYS[way]
     writing = _only(_with(chosen, WRITES, {"model.name": kind}), WRITES)
     if kind not in {registry.load(warehouse.path, WRITES, number).model["name"] for number in registry.versions(warehouse.path, WRITES)}:
         console.print(*train(warehouse, writing).notes, sep="\n")
-    share = max(chosen.tasks[LEARNS].fit.augment.written.values())
-    rows = int(MORE * share * pin(warehouse, "train", "window").num_rows) + 1
+    rows = int(MORE * _share(chosen) * pin(warehouse, "train", "window").num_rows) + 1
     asked = chosen.synthesis.model_copy(update={"task": WRITES, "model": kind, "rows": rows, "cold": cold, "report": 0})
     console.print(*synthesize(warehouse, writing.model_copy(update={"synthesis": asked})).notes, sep="\n")
-    learning = _with(chosen, LEARNS, {"fit.augment.gan": 0.0, "fit.augment.vae": 0.0, f"fit.augment.{kind}": share})
+
+
+def _gate(warehouse: Warehouse, chosen: Settings, way: str, writes: Warehouse) -> str:
+    """What the gate says of rows written in this way."""
+    kind, _ = WAYS[way]
+    of = None if writes.path == warehouse.path else writes.path
+    augment = {"gan": 0.0, "vae": 0.0, kind: _share(chosen), "of": of}
+    learning = _with(chosen, LEARNS, {f"fit.augment.{name}": value for name, value in augment.items()})
     train(warehouse, _only(learning, LEARNS))
     newest = registry.load(warehouse.path, LEARNS, registry.versions(warehouse.path, LEARNS)[-1])
     return _told(newest.settings["augmentation"])
+
+
+def _share(chosen: Settings) -> float:
+    return max(chosen.tasks[LEARNS].fit.augment.written.values())
 
 
 def _with(chosen: Settings, task: str, changes: dict[str, Any]) -> Settings:

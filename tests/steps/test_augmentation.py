@@ -1,5 +1,7 @@
 """The gate: written rows join real ones only where validation gains by more than its interval, and both figures are told either way."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,12 @@ from foretaste.evaluation.bootstrap import Estimate
 from foretaste.feed.snapshot import Pin, beside
 from foretaste.settings import Settings, WarehouseSettings
 from foretaste.steps import augmentation
-from foretaste.steps.augmentation import Verdict, over_seeds
+from foretaste.steps.augmentation import Verdict, over_seeds, written_by
 from foretaste.steps.synthesize import synthesize
 from foretaste.steps.train import train
 from foretaste.tables import Warehouse
+from foretaste.tables.sequences import SEQUENCES
+from foretaste.tables.vocabulary import VOCABULARY
 from tests.steps.test_synthesize import GAN
 from tests.steps.test_train import FIT, write_tables
 
@@ -97,6 +101,34 @@ def test_rare_items_are_judged_apart(warehouse: Warehouse, monkeypatch: pytest.M
 def test_it_says_what_is_missing(warehouse: Warehouse, augment: dict[str, float], what: str) -> None:
     with pytest.raises(FeedError, match=what):
         train(warehouse, of(**augment))
+
+
+def test_rows_of_another_warehouse_join_where_items_and_splits_are_the_same(
+    warehouse: Warehouse, spark: SparkSession, tmp_path: Path
+) -> None:
+    """Somebody who may read a few of the histories, and what a model wrote that learnt from all."""
+    few = Warehouse(spark, WarehouseSettings(path=str(tmp_path / "few")))
+    few.overwrite(VOCABULARY, warehouse.read(VOCABULARY))
+    built_from = {"vocabulary": few.version(VOCABULARY), "splits": {"valid_from": "2024-01-01"}}
+    few.overwrite(SEQUENCES, warehouse.read(SEQUENCES).limit(20), built_from)
+    real = Pin(table="sequences", version=few.version(SEQUENCES), split="train", cut="window", num_rows=9, files=())
+    refused = r"no rows written by a gan that learnt from rows with the same vocabulary and splits \(synthetic_sequences of "
+    with pytest.raises(FeedError, match=refused):
+        written_by(few, "gan", real, warehouse.path)
+    with pytest.raises(FeedError, match=r"there is no such warehouse \(fit\.augment\.of: "):
+        written_by(few, "gan", real, str(tmp_path / "absent"))
+
+    alike = {"vocabulary": few.version(VOCABULARY)}
+    few.overwrite(SEQUENCES, warehouse.read(SEQUENCES).limit(20), alike)
+    newest = replace(real, version=few.version(SEQUENCES))
+    written = written_by(few, "gan", newest, warehouse.path)
+    assert (written.num_rows, written.split) == (20, "synthetic behaviour 1")
+    assert all(warehouse.path in url for url, _ in written.files)
+
+    few.overwrite(VOCABULARY, warehouse.read(VOCABULARY).where("index < 7"))
+    few.overwrite(SEQUENCES, warehouse.read(SEQUENCES).limit(20), {"vocabulary": few.version(VOCABULARY)})
+    with pytest.raises(FeedError, match=refused):
+        written_by(few, "gan", replace(real, version=few.version(SEQUENCES)), warehouse.path)
 
 
 def test_whole_files_stand_beside_the_real_ones() -> None:

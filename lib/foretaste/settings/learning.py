@@ -108,6 +108,7 @@ class AugmentSettings(Strict):
     reorder: a stretch of up to a third of the row is shuffled; substitute: by an item that often comes with it
     gan, vae: for each real row so many that such a model wrote (synthetic_sequences), if they pass the gate (steps/augmentation.py):
     the task is fitted with and without them, `seeds` times each, and validation decides
+    of: the warehouse whose rows are taken, another's than this one's where its histories may not be read, but rows that a model wrote may
     """
 
     crop: Probability = 0.0
@@ -117,6 +118,7 @@ class AugmentSettings(Strict):
     gan: float = Field(default=0.0, ge=0, le=10)
     vae: float = Field(default=0.0, ge=0, le=10)
     seeds: int = Field(default=1, ge=1, le=20)
+    of: str | None = None
 
     @property
     def written(self) -> dict[str, float]:

@@ -9,6 +9,7 @@ from training rows of the same version; of validation it knows no more than whic
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,14 @@ from foretaste.evaluation.segments import ALL
 from foretaste.feed.pin import pin, rows_of
 from foretaste.feed.snapshot import Pin, beside
 from foretaste.models import options_of, restored
+from foretaste.registry import StoredModel
 from foretaste.scoring.scorer import rows_at_once
-from foretaste.settings import Settings
+from foretaste.settings import Settings, WarehouseSettings
 from foretaste.steps.judging import judge_of, judged_rows, run
 from foretaste.tables import Warehouse
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.synthetic_sequences import SYNTHETIC_SEQUENCES, split_of
+from foretaste.tables.vocabulary import VOCABULARY
 from foretaste.tasks import TASKS, Task
 from foretaste.training.plan import Fitted, Plan
 from foretaste.training.search import Fit
@@ -79,7 +82,7 @@ def gated(warehouse: Warehouse, settings: Settings, plan: Plan, fit: Fit, report
     real = replace(plan, fit=plan.fit.model_copy(update={"augment": plain}))
     train = real.train
     for kind, share in asked.items():
-        train = beside(train, written_by(warehouse, kind, real.train), round(share * real.train.num_rows))
+        train = beside(train, written_by(warehouse, kind, real.train, plan.fit.augment.of), round(share * real.train.num_rows))
     kinds = " and ".join(asked)
     more = train.num_rows - real.train.num_rows
     report(f"{plan.task}: a gate, {real.train.num_rows:,} real rows alone and {more:,} written by a {kinds} beside them")
@@ -122,22 +125,38 @@ def gated(warehouse: Warehouse, settings: Settings, plan: Plan, fit: Fit, report
     )
 
 
-def written_by(warehouse: Warehouse, kind: str, real: Pin) -> Pin:
-    """The rows of the newest model of that kind that learnt from the same version of `sequences`. FeedError where there are none."""
+def written_by(warehouse: Warehouse, kind: str, real: Pin, of: str | None = None) -> Pin:
+    """The rows of the newest model of that kind that learnt from the same version of `sequences`; or, in the warehouse at `of`, from rows
+    with the same vocabulary and splits. FeedError where there are none.
+    """
+    if of is not None and "://" not in of and not Path(of).is_dir():
+        raise FeedError("there is no such warehouse", where=f"fit.augment.of: {of}", fix="Name one in which jobs/synthesize.py has run.")
+    theirs = warehouse if of is None else Warehouse(warehouse.spark, WarehouseSettings(path=of))
     writing = [task.name for task in TASKS.values() if task.writes_sequences]
-    root = warehouse.path
-    stored = [registry.load(root, task, version) for task in writing for version in reversed(registry.versions(root, task))]
-    if warehouse.exists(SYNTHETIC_SEQUENCES):
-        there = {row.split for row in warehouse.read(SYNTHETIC_SEQUENCES).select("split").distinct().collect()}
+    stored = [registry.load(theirs.path, task, version) for task in writing for version in reversed(registry.versions(theirs.path, task))]
+    if theirs.exists(SYNTHETIC_SEQUENCES):
+        there = {row.split for row in theirs.read(SYNTHETIC_SEQUENCES).select("split").distinct().collect()}
         for model in stored:
             split = split_of(model.task, model.version)
-            if model.model["name"] == kind and model.tables[SEQUENCES.name] == real.version and split in there:
-                return pin(warehouse, split, None, table=SYNTHETIC_SEQUENCES)
+            learnt_alike = model.tables[SEQUENCES.name] == real.version if of is None else _alike(warehouse, real, theirs, model)
+            if model.model["name"] == kind and learnt_alike and split in there:
+                return pin(theirs, split, None, table=SYNTHETIC_SEQUENCES)
+    learnt = f"sequences version {real.version}" if of is None else "rows with the same vocabulary and splits"
     raise FeedError(
-        f"there are no rows written by a {kind} that learnt from sequences version {real.version}",
-        where=SYNTHETIC_SEQUENCES.name,
-        fix=f"Train one (tasks.behaviour.model.name: {kind}), then run jobs/synthesize.py.",
+        f"there are no rows written by a {kind} that learnt from {learnt}",
+        where=SYNTHETIC_SEQUENCES.name if of is None else f"{SYNTHETIC_SEQUENCES.name} of {of}",
+        fix=f"Train one there (tasks.behaviour.model.name: {kind}), then run jobs/synthesize.py.",
     )
+
+
+def _alike(warehouse: Warehouse, real: Pin, theirs: Warehouse, model: StoredModel) -> bool:
+    """Whether items have the same numbers, and what the model learnt from ends where ours does: else it might know our validation time."""
+    ours = warehouse.built_from(SEQUENCES, real.version)
+    if theirs.built_from(SEQUENCES, model.tables[SEQUENCES.name]).get("splits") != ours.get("splits"):
+        return False
+    known = model.vocabulary().to_pandas().sort_values(["field", "index"])[["field", "value"]]
+    words = warehouse.read(VOCABULARY, int(str(ours[VOCABULARY.name]))).orderBy("field", "index").select("field", "value").toPandas()
+    return bool(np.array_equal(known.to_numpy(), words.to_numpy()))
 
 
 def compared(warehouse: Warehouse, settings: Settings, plan: Plan, fits: Mapping[str, Sequence[Fitted]]) -> list[Verdict]:
