@@ -22,12 +22,12 @@ def rows(spark: SparkSession) -> DataFrame:
 
 
 def test_combinations(rows: DataFrame) -> None:
-    found = {tuple(row) for row in combinations(rows, ("category", "price")).collect()}
+    found = set(combinations(rows, ("category", "price")).itertuples(index=False, name=None))
     assert found == {(2, 5, 1, 1), (2, 4, 1, 1), (2, 5, 2, 1), (3, 5, 1, 1), (3, 4, 1, 1), (1, 9, 1, 1)}
 
 
 def test_the_most_frequent_and_of_equals_the_lowest(rows: DataFrame) -> None:
-    assert most_frequent(rows, "category", 5).tolist() == [0, 0, 5, 4, 0]
+    assert most_frequent(combinations(rows, ("category", "price")), "category", 5).tolist() == [0, 0, 5, 4, 0]
     assert most_frequent_code(rows, "category") == 5
     assert most_frequent_code(rows.limit(0), "category") == 0
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from foretaste.registry import StoredModel
-from foretaste.scoring.udf import SCORED, Fallback, ScoreUsers, load_scorer
+from foretaste.scoring.filters import Filters
+from foretaste.scoring.udf import LEFT_OUT, SCORED, Fallback, ScoreUsers, load_scorer
 from tests.scoring.stored import batch, histories, record_batch, store
 
 COUNTS = {f"item{number}": 1000 - 10 * number for number in range(40)}
@@ -95,6 +97,25 @@ def test_users_without_a_known_item_get_what_is_popular_and_are_marked(tmp_path:
     assert [(target["target_id"], target["score"]) for target in unknown["targets"]] == [
         ("item0", 0.5), ("item1", 0.2), ("item2", 0.1), ("item3", 0.05), ("item4", 0.05)
     ]  # fmt: skip
+
+
+def test_what_a_user_is_not_to_be_shown_is_left_out_of_the_fallback_too(tmp_path: Path) -> None:
+    """Item 3 is closed for all, and the stranger bought the most popular, 2; nobody else is shown less for it."""
+    stored = store(tmp_path, COUNTS)
+    closed = np.zeros(2 + len(COUNTS), dtype=np.bool_)
+    closed[3] = True
+    filters = Filters(closed=closed, category=np.arange(len(closed)))
+    fallback = Fallback(indices=np.array([2, 4, 5]), scores=np.array([0.5, 0.1, 0.05]))
+    given = record_batch(batch([[0, 0, 2], [0, 1, 1], [0, 0, 0]]), ["known", "stranger", "empty"])
+    not_shown = pa.array([[4, 5], [2, 9], None], pa.list_(pa.int32()))
+    given = pa.RecordBatch.from_arrays([*given.columns, not_shown], names=[*given.schema.names, LEFT_OUT])
+    (scored,) = replace(users_of(tmp_path, stored, fallback), filters=filters)([given])
+    known, stranger, empty = scored.to_pylist()
+    named = [target["target_id"] for target in known["targets"]]
+    assert len(named) == TOP_K
+    assert not {"item1", "item2", "item3"} & set(named)  # items 3, 4 and 5
+    assert [(target["target_id"], target["score"]) for target in stranger["targets"]] == [("item2", 0.1), ("item3", 0.05)]
+    assert [target["target_id"] for target in empty["targets"]] == ["item0", "item2", "item3"]
 
 
 def test_a_binary_task_answers_with_its_own_name_and_the_base_rate_for_strangers(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from foretaste import registry
-from foretaste.errors import SettingsError
+from foretaste.errors import SettingsError, SourceError
 from foretaste.scoring.udf import LEFT_OUT
 from foretaste.settings import FilterSettings
 from foretaste.steps.filters import Filtering, described, filtering
@@ -82,8 +82,8 @@ def test_what_is_not_in_stock_is_left_out(kitchen: Warehouse, spark: SparkSessio
     spark.createDataFrame([("bread",)], "item_id string").write.parquet(str(tmp_path / "stock.parquet"))
     assert left(of(kitchen, in_stock=str(tmp_path / "stock.parquet"))) == {"bread"}
     (tmp_path / "pieces.csv").write_text("item,pieces\nmilk,3\n")
-    for path in ("pieces.csv", "absent.csv"):
-        with pytest.raises(SettingsError, match=r"the items in stock cannot be read: .* \(scoring\.filters\.in_stock\)"):
+    for path, words in (("pieces.csv", r"there is no column 'item_id' .*Found: item, pieces"), ("absent.csv", "there is no such file")):
+        with pytest.raises(SourceError, match=words):
             of(kitchen, in_stock=str(tmp_path / path))
 
 

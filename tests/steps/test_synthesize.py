@@ -114,12 +114,15 @@ def test_both_reports_stand_beside_real_rows_and_in_metrics(warehouse: Warehouse
     for figure in ("total_variation(item)", "two_sample_auc", "copied_share", "nearest_distance(median)", "membership_auc(nearest)"):
         assert figure in text
     assert "trained on synthetic rows, tested on real validation rows" in text
+    assert "one wish at a time: the share of rows that hold it" in text
     assert "user " not in text, "nobody is named"
     newest = warehouse.read(METRICS).where("task = 'behaviour'").selectExpr("max(run_at)").head()[0]  # type: ignore[index]
     found = {(row.model, row.metric): row.value for row in warehouse.read(METRICS).where(f"run_at = '{newest}'").collect()}
     assert found["synthetic", "out_of_range"] == 0
     assert 0 <= found["synthetic", "membership_auc(discriminator)"] <= 1
     assert ("real", "total_variation(pair)") in found
+    assert 0 <= found["unasked", "heeded(item)"] <= 1
+    assert found["asked", "heeded(campaign)"] > 0.5  # none has one, and nearly all are to be without
 
 
 def test_one_user_in_five_is_unknown_to_what_writes_rows(warehouse: Warehouse) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -10,18 +11,22 @@ from pyspark.sql import functions as F
 from foretaste.contract import FIRST_INDEX, NUM_HOURS, NUM_WEEKDAYS, PAD
 
 
-def most_frequent(rows: DataFrame, feature: str, num_items: int) -> NDArray[np.int64]:
-    """(num_items,): the code of that feature that each item's events have most often, the lowest where several do; PAD without any."""
-    counts = combinations(rows, (feature,)).where((F.col("item") >= FIRST_INDEX) & (F.col(feature) >= FIRST_INDEX))
-    best = counts.groupBy("item").agg(F.max_by(feature, F.struct("count", -F.col(feature))).alias("code")).toPandas()
-    codes = np.full(num_items, PAD, dtype=np.int64)
-    codes[best["item"].to_numpy()] = best["code"].to_numpy()
-    return codes
-
-
-def combinations(rows: DataFrame, features: Sequence[str]) -> DataFrame:
+def combinations(rows: DataFrame, features: Sequence[str]) -> pd.DataFrame:
     """(item, the features, count): how many events have just these codes; unknown items are one item."""
-    return _events(rows, ("item", *features)).where(F.col("item") != PAD).groupBy("item", *features).count()
+    return _events(rows, ("item", *features)).where(F.col("item") != PAD).groupBy("item", *features).count().toPandas()
+
+
+def most_frequent(counts: pd.DataFrame, feature: str, num_items: int) -> NDArray[np.int64]:
+    """(num_items,): the code of that feature that each item's events have most often, the lowest where several do; PAD without any.
+
+    counts: of `combinations`, that feature among them
+    """
+    known = counts[(counts["item"] >= FIRST_INDEX) & (counts[feature] >= FIRST_INDEX)]
+    by_count = known.groupby(["item", feature])["count"].sum().reset_index().sort_values(["count", feature], ascending=[False, True])
+    best = by_count.drop_duplicates("item")
+    codes = np.full(num_items, PAD, dtype=np.int64)
+    codes[best["item"].to_numpy()] = best[feature].to_numpy()
+    return codes
 
 
 def most_frequent_code(rows: DataFrame, feature: str) -> int:

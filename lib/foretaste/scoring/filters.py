@@ -44,25 +44,25 @@ class Filters:
 class LeftOut:
     """Of B rows: what goes for all of them, and (N,) pairs of a row and an item that it is not to be shown, the items ascending."""
 
-    closed: Tensor
+    filters: Filters
     row: Tensor
     item: Tensor
 
     @classmethod
-    def of(cls, closed: NDArray[np.bool_], row: NDArray[np.int64], item: NDArray[np.int64]) -> "LeftOut":
+    def of(cls, filters: Filters, row: NDArray[np.int64], item: NDArray[np.int64]) -> "LeftOut":
         """From pairs in any order."""
         order = np.argsort(item, kind="stable")
-        return cls(closed=torch.from_numpy(closed), row=torch.from_numpy(row[order]), item=torch.from_numpy(item[order]))
+        return cls(filters=filters, row=torch.from_numpy(row[order]), item=torch.from_numpy(item[order]))
 
     def of_rows(self, start: int, stop: int) -> "LeftOut":
         """For these rows alone, counted from the first of them."""
         inside = (self.row >= start) & (self.row < stop)
-        return LeftOut(closed=self.closed, row=self.row[inside] - start, item=self.item[inside])
+        return LeftOut(filters=self.filters, row=self.row[inside] - start, item=self.item[inside])
 
     def applied(self, scores: Tensor, first: int) -> Tensor:
         """The (B, n) scores of items from index `first` on, -inf where they are left out. The given ones stay as they are."""
         stop = first + scores.shape[1]
-        found = scores.masked_fill(self.closed[first:stop], -torch.inf)
+        found = scores.masked_fill(torch.from_numpy(self.filters.closed[first:stop]), -torch.inf)
         low, high = torch.searchsorted(self.item, torch.tensor([first, stop])).tolist()
         found[self.row[low:high], self.item[low:high] - first] = -torch.inf
         return found
@@ -72,13 +72,15 @@ Best = Callable[[int], tuple[Tensor, Tensor]]
 """k → (B, k') indices, best first, and their probabilities; PAD and 0 where nothing is left."""
 
 
-def varied(best: Best, category: NDArray[np.int64], most: int, k: int) -> tuple[Tensor, Tensor]:
-    """The best k of which at most `most` share a category: as `best`, which is asked for more and more until there are enough."""
-    wanted, of_item = k, torch.from_numpy(category)
+def varied(best: Best, filters: Filters, k: int) -> tuple[Tensor, Tensor]:
+    """The best k of which at most so many share a category: as `best`, which is asked for more and more until there are enough."""
+    if filters.most_per_category is None:
+        return best(k)
+    wanted, category = k, torch.from_numpy(filters.category)
     while True:
         wanted = min(4 * wanted, len(category))
         indices, probabilities = best(wanted)
-        kept = (indices != PAD) & (_place_among_equals(of_item[indices]) < most)
+        kept = (indices != PAD) & (_place_among_equals(category[indices]) < filters.most_per_category)
         if wanted == len(category) or bool((kept.sum(1) >= k).all()):
             break
     first = torch.argsort((~kept).int(), dim=1, stable=True)[:, :k]

@@ -13,7 +13,7 @@ from foretaste.contract import FIRST_INDEX, Batch
 from foretaste.errors import ModelError
 from foretaste.models import Model, Variational
 from foretaste.registry import StoredModel
-from foretaste.scoring.filters import Filters, LeftOut, varied
+from foretaste.scoring.filters import LeftOut, varied
 from foretaste.scoring.topk import Catalogue, best_of
 
 MOST_SCORES = 1 << 24  # held at once where every item of every row gets a score: 64 MB
@@ -41,32 +41,28 @@ class ModelScorer:
         calibration = self.stored.calibration
         return scores if calibration is None else scores.double() * calibration["slope"] + calibration["intercept"]
 
-    def top_k(
-        self, batch: Batch[NDArray[Any]], k: int, filters: Filters | None = None, left_out: LeftOut | None = None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def top_k(self, batch: Batch[NDArray[Any]], k: int, left_out: LeftOut | None = None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """(n, k') vocabulary indices, best first, and their softmax probabilities over all real items; k' = min(k, items).
 
-        filters and left_out: of what goes for all, and of these n rows; past what they leave, indices are PAD and probabilities 0
+        left_out: of these n rows; past what it leaves, indices are PAD and probabilities 0
         """
         if self.stored.head != "items":
             raise ModelError("this model ranks no items", where=self.where, fix="Ask for its probability.")
         with torch.inference_mode():
             best = [
-                self._best(part, k, filters, left_out.of_rows(start, start + self.batch_size) if left_out else None)
+                self._best(part, k, left_out and left_out.of_rows(start, start + self.batch_size))
                 for start, part in zip(range(0, len(batch.length), self.batch_size), self._parts(batch), strict=True)
             ]
         probabilities = torch.cat([found[1] for found in best]).numpy()
         self._refuse_nan(probabilities)
         return torch.cat([found[0] for found in best]).numpy(), probabilities
 
-    def _best(self, part: Batch[Tensor], k: int, filters: Filters | None, left_out: LeftOut | None) -> tuple[Tensor, Tensor]:
+    def _best(self, part: Batch[Tensor], k: int, left_out: LeftOut | None) -> tuple[Tensor, Tensor]:
         if self.catalogue is not None and isinstance(self.network, Model):
             best = partial(self.catalogue.best, self.network.represent(part), left_out=left_out)
         else:
             best = partial(best_of, self.network.score(part), left_out=left_out)
-        if filters is None or filters.most_per_category is None:
-            return best(k)
-        return varied(best, filters.category, filters.most_per_category, k)
+        return best(k) if left_out is None else varied(best, left_out.filters, k)
 
     def probability(self, batch: Batch[NDArray[Any]]) -> NDArray[np.float64]:
         """(n,) of a binary model: sigmoid(slope * logit + intercept)."""

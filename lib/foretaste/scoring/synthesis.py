@@ -21,9 +21,8 @@ from foretaste.scoring.udf import load_scorer
 
 WRITTEN = ", ".join(["number bigint", "as_of bigint", *(f"{name} int" for name in SCALARS), *(f"{name} array<int>" for name in FEATURES)])
 ASKED = "budget int, category int, campaign int"
-_WISH, _COLD, _WHICH, _MOMENT, _WITHIN, _ATTRIBUTES = range(
-    1 << 30, (1 << 30) + 6
-)  # streams of a row's random numbers, far from the model's
+_STREAM = 1 << 30  # of a row's random numbers: far from the model's
+_WISH, _COLD, _WHICH, _MOMENT, _WITHIN, _ATTRIBUTES = range(_STREAM, _STREAM + 6)
 _SECOND = 1_000_000
 _TRIED = 64  # moments within a gap's bucket, of which one is taken
 _SPANS_HOURS = gap_bucket(np.array(3600.0))  # a bucket from which on that is worth while

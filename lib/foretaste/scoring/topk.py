@@ -73,7 +73,8 @@ class Catalogue:
     def best(self, represented: Tensor, k: int, left_out: LeftOut | None = None) -> tuple[Tensor, Tensor]:
         """From (B, D): (B, k') vocabulary indices, best first, and their softmax probabilities over all real items, in float64.
 
-        k' = min(k, items); PAD and 0 past what is not left out. Probabilities are NaN where a score is: the caller's to refuse.
+        k' = min(k, items); PAD and 0 past what is not left out. Where a score is NaN or infinite, probabilities are NaN: the caller's to
+        refuse.
         """
         one_more = torch.cat([represented, torch.ones_like(represented[:, :1])], dim=1)  # (B, D + 1)
         values, indices = [], []

@@ -73,17 +73,18 @@ class ScoreUsers:
         nothing_known = without_history(batch)
         if scorer.stored.head == "items":
             left_out = self._left_out(rows)
-            position, score = scorer.top_k(batch, self.top_k, self.filters, left_out)  # (n, k)
+            position, score = scorer.top_k(batch, self.top_k, left_out)  # (n, k)
             ids = _item_ids(scorer)
             popular = len(self.fallback.indices)
             position[nothing_known, :popular], position[nothing_known, popular:] = self.fallback.indices, PAD
             score[nothing_known, :popular] = self.fallback.scores
-            if left_out:  # a user whose last events are unknown may have bought what is popular
-                found, place = np.nonzero(position[left_out.row] == left_out.item.numpy()[:, None])
-                position[left_out.row.numpy()[found], place] = PAD
+            if left_out is not None:  # a user whose last events are unknown may have bought what is popular
+                row, item = left_out.row.numpy(), left_out.item.numpy()
+                pair, place = np.nonzero(position[row] == item[:, None])
+                position[row[pair], place] = PAD
         else:
             score = scorer.probability(batch)[:, None]  # (n, 1)
-            position = np.full(score.shape, FIRST_INDEX)
+            position = np.full(score.shape, FIRST_INDEX)  # no item has that number here; 0 would be PAD, which is no target
             ids = pa.array([None] * FIRST_INDEX + [scorer.stored.task])
             score[nothing_known] = self.fallback.scores
         columns = [rows.column("user_id"), targets(ids, position, score), pa.array(nothing_known)]
@@ -94,10 +95,10 @@ class ScoreUsers:
             return None
         if LEFT_OUT not in rows.schema.names:
             nothing = np.zeros(0, dtype=np.int64)
-            return LeftOut.of(self.filters.closed, nothing, nothing)
+            return LeftOut.of(self.filters, nothing, nothing)
         column = rows.column(LEFT_OUT)
         row = np.repeat(np.arange(len(column)), pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False))
-        return LeftOut.of(self.filters.closed, row, column.flatten().to_numpy(zero_copy_only=False).astype(np.int64))
+        return LeftOut.of(self.filters, row, column.flatten().to_numpy(zero_copy_only=False).astype(np.int64))
 
 
 @lru_cache(maxsize=_MODELS_AT_ONCE)

@@ -33,10 +33,10 @@ class FilterSettings(Strict):
     """What a task that ranks items leaves out of its targets.
 
     bought:      what the user bought within so long before `as_of`: an event of `bought_types`
-    in_stock:    all items but those in this file: CSV with a head line, or Parquet, with a column item_id
+    in_stock:    all items but those in this file: CSV with a head line, or Parquet where its name ends so, with a column item_id
     categories, not_categories: items of none of these category paths, and of any of those; a path holds all that is below it
     price_from, price_to: items that are cheaper or dearer by their list price, else by what was last paid; and those without a price
-    most_per_category: of each category all but the best so many
+    most_per_category: of each category all but the best so many; items without a category count as of one
     """
 
     bought: Span | None = None

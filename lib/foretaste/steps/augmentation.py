@@ -152,7 +152,7 @@ def written_by(warehouse: Warehouse, kind: str, real: Pin, of: str | None = None
 def _alike(warehouse: Warehouse, real: Pin, theirs: Warehouse, model: StoredModel) -> bool:
     """Whether items have the same numbers, and what the model learnt from ends where ours does: else it might know our validation time."""
     ours = warehouse.built_from(SEQUENCES, real.version)
-    if theirs.built_from(SEQUENCES, model.tables[SEQUENCES.name]).get("splits") != ours.get("splits"):
+    if VOCABULARY.name not in ours or theirs.built_from(SEQUENCES, model.tables[SEQUENCES.name]).get("splits") != ours.get("splits"):
         return False
     known = model.vocabulary().to_pandas().sort_values(["field", "index"])[["field", "value"]]
     words = warehouse.read(VOCABULARY, int(str(ours[VOCABULARY.name]))).orderBy("field", "index").select("field", "value").toPandas()

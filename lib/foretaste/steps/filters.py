@@ -4,7 +4,6 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from foretaste.registry import StoredModel
 from foretaste.scoring.filters import Filters
 from foretaste.scoring.udf import LEFT_OUT
 from foretaste.settings import FilterSettings
+from foretaste.sources.reading import faults_of, missing
 from foretaste.tables import Warehouse
 from foretaste.tables.items import ITEMS
 from foretaste.tables.scores import microseconds
@@ -37,7 +37,8 @@ class Filtering:
 def filtering(
     warehouse: Warehouse, chosen: FilterSettings, histories: DataFrame, sessions: DataFrame, model: StoredModel, as_of: datetime
 ) -> Filtering:
-    """For a model that ranks items. SettingsError for a category that no item has, a stock file that is none, and where nothing is left.
+    """For a model that ranks items. SettingsError for a category that no item has, and where nothing is left; SourceError for a stock file
+    that is none.
 
     What comes to the driver is as large as the vocabulary.
     """
@@ -129,16 +130,11 @@ def _below(category: pd.Series, paths: Iterable[str], setting: str) -> NDArray[n
 def _in_stock(warehouse: Warehouse, path: str) -> set[str]:
     """The ids in a file of items that are there; as large as the catalogue."""
     reader = warehouse.spark.read
-    try:
-        rows = reader.parquet(path) if Path(path).suffix == ".parquet" else reader.csv(path, header=True)
+    with faults_of(path):
+        rows = reader.parquet(path) if path.rstrip("/").endswith(".parquet") else reader.csv(path, header=True)
+        if "item_id" not in rows.columns:
+            raise missing({"item_id": "item_id"}, rows.columns, path, f"{_WHERE}.in_stock")
         return {row.item_id for row in rows.select(F.col("item_id").cast("string")).distinct().collect()}
-    except Exception as error:  # Spark has a class for each way in which a file can be none
-        reason = str(error).splitlines()[0][:200]
-        raise SettingsError(
-            f"the items in stock cannot be read: {reason}",
-            where=f"{_WHERE}.in_stock",
-            fix="Name a CSV or Parquet file with a column item_id.",
-        ) from error
 
 
 def _days(chosen: FilterSettings) -> str:

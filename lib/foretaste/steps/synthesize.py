@@ -5,30 +5,26 @@ import time
 from datetime import UTC, datetime
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from foretaste import registry
-from foretaste.contract import SCALARS, Batch
+from foretaste.contract import SCALARS
 from foretaste.counting.attributes import combinations, hours_of_week, most_frequent, most_frequent_code
 from foretaste.counting.popularity import events_of_items
 from foretaste.errors import ModelError, SettingsError
 from foretaste.feed.pin import pin, rows_of
 from foretaste.feed.snapshot import divided
-from foretaste.models import GAN
-from foretaste.models.conditions import WITH, WITHOUT, conditions_of
-from foretaste.models.rows import left_aligned
+from foretaste.models.conditions import WITH, WITHOUT
 from foretaste.registry import StoredModel
 from foretaste.scoring.synthesis import ASKED, WRITTEN, AskedOfRows, Attributes, Wishes, WriteRows
 from foretaste.settings import Settings, SynthesisSettings
-from foretaste.steps import likeness
-from foretaste.steps.likeness import Figure, Sets
+from foretaste.steps.appraisal import appraised
+from foretaste.steps.likeness import Sets
 from foretaste.steps.report import StepReport
 from foretaste.steps.train import APART
-from foretaste.tables import Warehouse, metrics, synthetic_sequences
-from foretaste.tables.metrics import METRICS, Measurement
+from foretaste.tables import Warehouse, synthetic_sequences
 from foretaste.tables.sequences import SEQUENCES, offsets
 from foretaste.tables.synthetic_sequences import SYNTHETIC_SEQUENCES, split_of
 from foretaste.tasks import TASKS
@@ -64,7 +60,7 @@ def synthesize(warehouse: Warehouse, settings: Settings) -> StepReport:
         f"{chosen.rows / seconds:,.0f} rows/s; they are split '{split}' of synthetic_sequences, and of no other table"
     ]
     if chosen.report:
-        notes += _compared(warehouse, settings, model, Sets(synthetic=written, learnt=learnt, apart=apart), run_at)
+        notes += appraised(warehouse, settings, model, Sets(synthetic=written, learnt=learnt, apart=apart), run_at)
     return StepReport(
         step="synthesize",
         read={"rows that it learnt from": learnt.count()},
@@ -105,7 +101,8 @@ def _check(model: StoredModel, chosen: SynthesisSettings) -> None:
 def wishes_of(learnt: DataFrame, model: StoredModel, settings: Settings) -> Wishes:
     """What real rows would have been asked for as the model sees them, unless the settings say otherwise. As large as the vocabulary."""
     chosen, num_items = settings.synthesis, model.sizes.num_items
-    category = most_frequent(learnt, "category", num_items)
+    goes_with = combinations(learnt, ("category", "price"))
+    category = most_frequent(goes_with, "category", num_items)
     seen = [name for name in ("item", "event") if name in model.model["features"]]
     asked = learnt.select(*seen, *SCALARS).mapInArrow(AskedOfRows(category_of_item=category), ASKED)
     joint = asked.groupBy("budget", "category", "campaign").count().orderBy(F.desc("count")).limit(MOST_WISHES).toPandas()
@@ -120,7 +117,6 @@ def wishes_of(learnt: DataFrame, model: StoredModel, settings: Settings) -> Wish
     moments = (
         learnt.orderBy(F.xxhash64("user_id", "as_of")).limit(MOMENTS).select(F.unix_micros("as_of").alias("as_of"), "recency").toPandas()
     )
-    goes_with = combinations(learnt, ("category", "price")).toPandas()
     return Wishes(
         **columns,
         weight=joint["count"].to_numpy(dtype=np.float64),
@@ -155,66 +151,3 @@ def _cold(learnt: DataFrame, below: int) -> NDArray[np.int64]:
     """The items with fewer events than that."""
     few = events_of_items(learnt).where(F.col("events") < below).select("item").toPandas()
     return np.sort(few["item"].to_numpy(dtype=np.int64))
-
-
-def _compared(warehouse: Warehouse, settings: Settings, model: StoredModel, whole: Sets, run_at: datetime) -> list[str]:
-    """The reports, as lines; their figures go into `metrics`."""
-    seed = settings.synthesis.seed
-    few = whole.of_size(settings.synthesis.report, seed).persist()
-    try:
-        good = likeness.quality(whole, few, model.sizes, seed)
-        private = likeness.privacy(whole, few, seed, _words(model, few))
-    finally:
-        few.unpersist()
-    judged = warehouse.read(SEQUENCES, model.tables[SEQUENCES.name])
-    taught = likeness.taught(warehouse, settings, whole, judged, model.sizes)
-    measured = [*_measurements(model, "quality", good), *_measurements(model, "privacy", private)]
-    lines = ["quality: the rows beside real ones of users that the model never heard of; real ones beside them, too"]
-    lines += [f"  {line}" for line in likeness.table(good)]
-    lines += ["privacy: how near they come to rows that the model learnt from, as real rows of other users do"]
-    lines += [f"  {line}" for line in likeness.table(private)]
-    if taught:
-        lines += ["trained on synthetic rows, tested on real validation rows", *(f"  {line}" for line in taught.table())]
-        measured += [
-            Measurement(
-                task=model.task, model=scorer, model_version=None, split="valid", segment="taught", metric=metric,
-                value=estimate.value, low=estimate.low, high=estimate.high, num_rows=taught.num_rows,
-            )
-            for scorer, metric, estimate in taught.estimates()
-        ]  # fmt: skip
-    warehouse.append(METRICS, metrics.build(warehouse.spark, run_at, measured))
-    return lines
-
-
-def _measurements(model: StoredModel, segment: str, figures: list[Figure]) -> list[Measurement]:
-    return [
-        Measurement(
-            task=model.task, model=name, model_version=model.version, split="train", segment=segment, metric=figure.name,
-            value=estimate.value, low=estimate.low, high=estimate.high, num_rows=0,
-        )
-        for figure in figures
-        for name, estimate in (("synthetic", figure.synthetic), ("real", figure.real))
-        if estimate is not None
-    ]  # fmt: skip
-
-
-def _words(model: StoredModel, few: Sets) -> dict[str, NDArray[np.float64]] | None:
-    """What a GAN's discriminator says of rows that it learnt from, and of those that it never saw."""
-    network = model.network()
-    if not isinstance(network, GAN):
-        return None
-    return {name: _said(network, getattr(few, name)) for name in ("learnt", "apart")}
-
-
-@torch.inference_mode()
-def _said(network: GAN, rows: DataFrame) -> NDArray[np.float64]:
-    found = likeness.sample(rows, tuple(network.embeddings))
-    length = torch.from_numpy((found["item"] != 0).sum(1).astype(np.int32))
-    batch = Batch(features={name: torch.from_numpy(codes) for name, codes in found.items()}, length=length, fresh=length, recency=length)
-    said = []
-    for start in range(0, len(length), 512):
-        part = left_aligned(batch.map(lambda array, start=start: array[start : start + 512]))  # type: ignore[misc]
-        asked = conditions_of(part, network.category_of_item, network.popularity)
-        said.append(network.discriminator(network.discriminator.read(part.features), part.length, asked))
-    words: NDArray[np.float64] = torch.cat(said).double().numpy()
-    return words

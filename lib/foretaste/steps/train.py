@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from foretaste import registry
 from foretaste.contract import FIRST_INDEX, PAD
-from foretaste.counting.attributes import most_frequent
+from foretaste.counting.attributes import combinations, most_frequent
 from foretaste.counting.pairs import companions
 from foretaste.counting.popularity import events_of_items
 from foretaste.errors import ModelError, SettingsError
@@ -178,7 +178,7 @@ def _tables(warehouse: Warehouse, plan: Plan, *, with_similar: bool) -> str | No
     if with_similar:
         tables["similar"] = _similar(rows, plan.sizes.num_items)
     if MODELS[plan.model.name].reads_categories:
-        tables["category"] = most_frequent(rows, "category", plan.sizes.num_items)
+        tables["category"] = most_frequent(combinations(rows, ("category",)), "category", plan.sizes.num_items)
     path = Path(plan.folder) / "tables.safetensors"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

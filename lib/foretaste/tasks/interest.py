@@ -46,7 +46,7 @@ INTEREST = Task(
     worth=Worth(
         metric="hits@10",
         times=1000,
-        words="items that users act on within the horizon, of ten shown to each of 1,000",
+        words="items that users then act on, of ten shown at each of 1,000 moments",
         against=("popularity", "own_items"),
     ),
 )
