@@ -30,6 +30,7 @@ setup(
         "torch==2.9.1",
         "horovod==0.28.1",  # without its extra [spark], which asks for pyarrow<11
         "setuptools<70",  # petastorm needs pkg_resources as it was
+        "lifetimes>=0.11",
         "mlflow>=3.17",
         "pydantic>=2.14",
         "pyyaml>=6",
@@ -47,7 +48,6 @@ setup(
         "uses": [  # for the uses of a prediction beyond the first two
             "captum>=0.9",
             "faiss-cpu>=1.15",
-            "lifetimes>=0.11",
             "matplotlib>=3.11",
             "opacus>=1.6",
             "scikit-uplift>=0.5",

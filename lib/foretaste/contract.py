@@ -25,6 +25,13 @@ NUM_WEEKDAYS = 7
 SPLITS = ("train", "valid", "test")
 CUTS = ("window", "calendar", "event")
 SCALARS = ("length", "fresh", "recency")
+FACTS = ("repeats", "idle_hours", "tenure_hours")
+"""The (B,) numbers that a row as a whole has, all known at its `as_of`, whatever its length; 0 without any event.
+
+repeats       sessions with an event that counts as activity, but the first
+idle_hours    whole hours since the last such event, or, without any, since the first event
+tenure_hours  whole hours since the first such event, or, without any, since the first event
+"""
 
 FEATURES = ("item", "event", "gap", "opens_session", "price", "category", "hour", "weekday")
 """The (B, T) integer features of a row, all known before its `as_of`, oldest first, left-padded with PAD:
@@ -79,7 +86,8 @@ class Batch(Generic[Array]):
     fresh:    (B,) int32, how many of the rightmost events no earlier training row of the same user holds:
               training on just those counts every event once, however much the windows overlap
     recency:  (B,) int32, gap_bucket of the seconds from the last event to `as_of`
-    labels:   label name → (B,) or (B, K), what happened in (as_of, as_of + horizon]
+    labels:   label name → (B,) or (B, K), what happened after as_of: within the horizon, unless the label says otherwise
+    facts:    name in FACTS → (B,) int32
     """
 
     features: dict[str, Array]
@@ -87,6 +95,7 @@ class Batch(Generic[Array]):
     fresh: Array
     recency: Array
     labels: dict[str, Array] = field(default_factory=dict)
+    facts: dict[str, Array] = field(default_factory=dict)
 
     @property
     def item(self) -> Array:
@@ -100,6 +109,7 @@ class Batch(Generic[Array]):
             fresh=function(self.fresh),
             recency=function(self.recency),
             labels={name: function(array) for name, array in self.labels.items()},
+            facts={name: function(array) for name, array in self.facts.items()},
         )
 
 
@@ -110,12 +120,22 @@ class Future:
     start, stop: (N,) int64, offsets into the columns below
     item:  (M,) int32, vocabulary index; PAD where an event has none, and a negative number, one an item, where the vocabulary lacks it
     event: (M,) int32, event code
+    time:  (M,) int64, microseconds since 1970
+    is_active: (M,) bool, whether an event counts as activity
+    as_of: (N,) int64, microseconds
+    reach: (N,) int64, offsets: events [start, reach) are those of the row's own split, beyond the horizon too
+    known: (N,) int64, microseconds: what happened before this moment lies in the split
     """
 
     start: NDArray[np.int64]
     stop: NDArray[np.int64]
     item: NDArray[np.int32]
     event: NDArray[np.int32]
+    time: NDArray[np.int64]
+    is_active: NDArray[np.bool_]
+    as_of: NDArray[np.int64]
+    reach: NDArray[np.int64]
+    known: NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,12 +143,14 @@ class Sizes:
     """How many codes each vocabulary-bound feature has, PAD and UNKNOWN included: the rows of its embedding table.
 
     length: T of the rows that a model learns from; it may score others
+    days:   how many days ahead a head "survival" tells
     """
 
     num_items: int
     num_categories: int = FIRST_INDEX
     num_price_buckets: int = FIRST_INDEX
     length: int = 50
+    days: int = 7
 
     def of(self, feature: str) -> int:
         """The number of codes of a name in FEATURES."""
@@ -156,3 +178,16 @@ class Label:
     comment: str
     width: int
     compute: Callable[[Future], NDArray[np.int32]]
+
+
+def stayed_away(next_activity: Any, days: int) -> Any:
+    """1 where nobody came within so many days, 0 where somebody did, -1 where less of that time is known. numpy or torch, (N,) → (N,).
+
+    next_activity: the day of the next activity, from 1 on; or -d: none within d whole days, and nothing is known of those after
+
+    >>> stayed_away(np.array([1, 14, 15, -14, -13, 0]), 14)
+    array([ 0,  0,  1,  1, -1, -1])
+    """
+    came = (next_activity >= 1) & (next_activity <= days)
+    away = (next_activity > days) | (next_activity <= -days)
+    return 1 * away - 1 * ~(came | away)

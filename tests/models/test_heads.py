@@ -2,7 +2,7 @@ import torch
 
 from foretaste.contract import Batch
 from foretaste.models import Objective
-from foretaste.models.heads import BinaryHead, ItemsHead, next_item_targets
+from foretaste.models.heads import BinaryHead, ItemsHead, SurvivalHead, next_item_targets
 
 
 def left_aligned(item: list[list[int]], length: list[int], fresh: list[int], first_of_label: list[int]) -> Batch[torch.Tensor]:
@@ -64,3 +64,23 @@ def test_the_binary_head_sees_how_long_ago_the_last_event_was() -> None:
     )
     soon, late = head.score(state, batch).tolist()
     assert soon != late
+
+
+def test_the_survival_head_answers_for_all_its_days_and_reads_facts() -> None:
+    """Hazards of 1/2 on each of three days leave 1/8 away; the logit of that is log(1/7). Facts alone tell two rows apart."""
+    torch.manual_seed(0)
+    head, state = SurvivalHead(width=4, facts=("repeats",), days=3), torch.ones(2, 4)
+    batch = Batch(
+        features={"item": torch.zeros(2, 1, dtype=torch.int32)},
+        length=torch.ones(2, dtype=torch.int32),
+        fresh=torch.ones(2, dtype=torch.int32),
+        recency=torch.full((2,), 3, dtype=torch.int32),
+        facts={"repeats": torch.tensor([0, 50], dtype=torch.int32)},
+    )
+    different = head.score(state, batch)
+    assert different[0] != different[1]
+    for parameter in (head.out.weight, head.out.bias):
+        torch.nn.init.zeros_(parameter)
+    torch.testing.assert_close(head.score(state, batch), torch.full((2,), 1 / 7).log())
+    torch.nn.init.constant_(head.out.bias, -200.0)  # nobody ever comes
+    assert head.score(state, batch).isfinite().all()

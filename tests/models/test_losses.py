@@ -5,7 +5,17 @@ import torch
 
 from foretaste.errors import ModelError
 from foretaste.models import Objective, losses
-from foretaste.models.losses import LOWEST, binary_cross_entropy, bpr_max, cross_entropy, gbce, gbce_power, sampled, sampled_softmax
+from foretaste.models.losses import (
+    LOWEST,
+    binary_cross_entropy,
+    bpr_max,
+    cross_entropy,
+    gbce,
+    gbce_power,
+    sampled,
+    sampled_softmax,
+    survival_loss,
+)
 
 # Three items in one dimension: for the state 1 their odds are 1 : 2 : 3.
 STATES = torch.tensor([[1.0], [1.0]])
@@ -108,6 +118,14 @@ def test_the_lowest_score_is_nobody_elses() -> None:
 def test_binary_cross_entropy_by_hand() -> None:
     total = binary_cross_entropy(torch.tensor([log(3), log(1 / 4)]), torch.tensor([1, 0], dtype=torch.int32))
     assert total.item() == pytest.approx(-log(3 / 4) - log(4 / 5))
+
+
+def test_survival_loss_by_hand() -> None:
+    """Hazards of 1/4 and 1/2 on two days: of who came on the second, had not come by the first, came later, and tells nothing."""
+    hazards = torch.tensor([[log(1 / 3), 0.0]] * 4)
+    each = [survival_loss(hazards[row : row + 1], torch.tensor([day])).item() for row, day in enumerate((2, -1, 9, 0))]
+    assert each == pytest.approx([-log(3 / 4 * 1 / 2), -log(3 / 4), -log(3 / 4 * 1 / 2), 0.0])
+    assert survival_loss(hazards, torch.tensor([2, -1, 9, 0])).item() == pytest.approx(sum(each))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from foretaste import registry
-from foretaste.contract import FEATURES
+from foretaste.contract import FACTS, FEATURES
 from foretaste.counting.popularity import events_of_items
 from foretaste.errors import SettingsError, TableError
 from foretaste.settings import Settings
@@ -54,7 +54,12 @@ def sequence_rows(split: str, cut: str, number: int) -> list[tuple[Any, ...]]:
     features = [batch.item if name == "item" else np.minimum(batch.item, 1) for name in FEATURES]
     arrays = [column.tolist() for column in (batch.length, batch.fresh, batch.recency, *features)]
     wide = np.pad(batch.labels["next_items"], ((0, 0), (0, TASK_KINDS["interest"].label.width - batch.labels["next_items"].shape[1])))
-    labels = [wide.tolist(), batch.labels["returns"].tolist()]
+    labels = [
+        *(batch.facts[name].tolist() for name in FACTS),
+        wide.tolist(),
+        batch.labels["next_activity"].tolist(),
+        batch.labels["returns"].tolist(),
+    ]
     return [(f"user {row}", split, cut, moments[row], *values) for row, values in enumerate(zip(*arrays, *labels, strict=True))]
 
 

@@ -27,7 +27,7 @@ def events_of(*times: Sequence[int], pause: int = FAR) -> Events:
     opens = np.diff(flat, prepend=-FAR * SECOND) > pause * SECOND
     opens[offset[:-1][np.diff(offset) > 0]] = True
     features = {"item": item, "event": np.ones_like(item), "gap": np.full_like(item, 9), "opens_session": np.where(opens, 2, 1)}
-    return Events(offset=offset, owner=np.arange(len(times)), time=flat, features=features, target=item)
+    return Events(offset=offset, owner=np.arange(len(times)), time=flat, features=features, target=item, is_active=item % 2 == 0)
 
 
 def calendar(

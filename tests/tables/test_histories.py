@@ -17,6 +17,7 @@ CODES = Codes(
     categories=pa.array(["drinks"]),
     edges=np.array([2.0, 5.0]),
     event_types=("view", "purchase"),
+    activity=("purchase",),
     zone=UTC_ZONE,
 )
 Session = tuple[str, list[tuple[int, str | None, str, float | None, str | None]]]  # user, (second, item, type, price, category)
@@ -47,6 +48,7 @@ def by_user(*batches: pa.RecordBatch) -> dict[str, dict[str, list[int]]]:
             found[user] = {name: column[theirs].tolist() for name, column in events.features.items()}
             found[user] |= {
                 "target": events.target[theirs].tolist(),
+                "is_active": events.is_active[theirs].tolist(),
                 "time": (events.time[theirs] // SECOND).tolist(),
                 "began": [int(began[place]) // SECOND],
             }
@@ -64,6 +66,7 @@ def test_every_feature_of_an_event() -> None:
     assert history["target"][:2] + history["target"][3:] == [3, 2, 0]  # no item is no target
     assert history["target"][2] < 0  # but one that the vocabulary lacks is
     assert history["event"] == [1, 5, 5, 1]  # codes of the contract
+    assert history["is_active"] == [False, True, True, False]
     assert history["gap"] == [1, 4, 19, 2]  # none before; 3 s; 89,997 s, 17 bits; 0 s
     assert history["opens_session"] == [2, 1, 2, 1]
     assert history["price"] == [2, 2, 4, 1]  # up to 2, up to 2, above 5, none
@@ -99,7 +102,12 @@ def test_types_that_do_not_enter_leave_no_trace() -> None:
 
 def test_no_vocabulary_at_all_is_unknown_throughout() -> None:
     nothing = Codes(
-        items=pa.array([], pa.string()), categories=pa.array([], pa.string()), edges=np.array([]), event_types=("view",), zone=UTC_ZONE
+        items=pa.array([], pa.string()),
+        categories=pa.array([], pa.string()),
+        edges=np.array([]),
+        event_types=("view",),
+        activity=("view",),
+        zone=UTC_ZONE,
     )
     ((_, events, _),) = histories([batch(("ann", [(0, "tea", "view", 1.0, "drinks")]))], nothing)
     assert [events.features[name].tolist() for name in ("item", "category", "price")] == [[1], [1], [2]]

@@ -2,16 +2,30 @@
 
 import numpy as np
 
-from foretaste.contract import Future
+from foretaste.contract import Future, stayed_away
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tasks import TASKS
+from foretaste.tasks.churn import next_activity
 from foretaste.tasks.interest import NUM_NEXT_ITEMS, next_items
 from foretaste.tasks.returns import returns
 
+DAY = 24 * 3_600_000_000
 
-def future(start: list[int], stop: list[int], item: list[int]) -> Future:
+
+def future(start: list[int], stop: list[int], item: list[int], **others: list[float]) -> Future:
+    """others: time, is_active (of events), as_of, reach, known (of rows); times in days, 0 unless given."""
     items = np.array(item, dtype=np.int32)
-    return Future(start=np.array(start, dtype=np.int64), stop=np.array(stop, dtype=np.int64), item=items, event=np.ones_like(items))
+    days = {name: (np.array(others.get(name, [0] * size)) * DAY).astype(np.int64) for name, size in
+            (("time", len(item)), ("as_of", len(start)), ("known", len(start)))}  # fmt: skip
+    return Future(
+        start=np.array(start, dtype=np.int64),
+        stop=np.array(stop, dtype=np.int64),
+        item=items,
+        event=np.ones_like(items),
+        is_active=np.array(others.get("is_active", [0] * len(item)), dtype=np.bool_),
+        reach=np.array(others.get("reach", stop), dtype=np.int64),
+        **days,
+    )
 
 
 def test_next_items_are_distinct_and_in_the_order_of_appearance() -> None:
@@ -43,6 +57,21 @@ def test_no_rows_at_all() -> None:
 
 def test_returns_if_anything_followed() -> None:
     assert returns(future([0, 2, 2], [2, 2, 3], [4, 5, 6])).tolist() == [1, 0, 1]
+
+
+def test_the_next_activity_s_day_or_how_long_nobody_came() -> None:
+    """A user's events at these days, of which the second and the last two count, and one of a second user, which does not.
+
+    Rows are cut on days 0, 0.5, 4, and on 3.25 of a split that ends with day 6: two whole days are left. The last is the second user's.
+    """
+    found = next_activity(
+        future([0, 0, 3, 3, 5], [1, 1, 3, 3, 6], [2] * 6,
+               time=[1, 1.5, 3.25, 6, 8, 1], is_active=[0, 1, 0, 1, 1, 0],
+               as_of=[0, 0.5, 4, 3.25, 0], reach=[5, 5, 5, 3, 6], known=[9, 9, 9, 6, 3.5])
+    )  # fmt: skip
+    assert found.tolist() == [2, 1, 2, -2, -3]
+    assert stayed_away(found, 2).tolist() == [0, 0, 0, 1, 1]
+    assert stayed_away(found, 3).tolist() == [0, 0, 0, -1, 1]
 
 
 def test_every_task_has_its_label_in_sequences() -> None:

@@ -8,8 +8,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from foretaste.contract import Batch
-from foretaste.errors import DivergedError, TrainingError
+from foretaste.contract import Batch, stayed_away
+from foretaste.errors import DivergedError, ModelError, TrainingError
 from foretaste.models import MODELS, build
 from foretaste.models.model import Health
 from foretaste.models.rnn import GRU
@@ -21,7 +21,7 @@ from tests.training import toys
 
 SAMPLED = {"name": "sampled_softmax", "negatives": {"number": 3}}
 AUGMENT = {"crop": 0.2, "mask": 0.1, "reorder": 0.2}
-ALONE: dict[str, Any] = {"rank": 0, "size": 1, "features": ("item",), "labels": ()}
+ALONE: dict[str, Any] = {"rank": 0, "size": 1, "features": ("item",), "labels": (), "facts": ()}
 
 
 def fitted(plan: Plan) -> Fitted:
@@ -227,7 +227,17 @@ def test_it_stops_when_nothing_gets_better_and_keeps_the_best(tmp_path: Path) ->
     model = build("gru", head="binary", label="returns", sizes=plan.sizes, **plan.options).eval()
     model.load_state_dict(weights(result))
     (batch,) = contrary(
-        plan.valid, rank=0, size=1, batch_size=31, features=("item",), labels=(), epoch=0, seed=0, shuffle=False, drop_uneven=False
+        plan.valid,
+        rank=0,
+        size=1,
+        batch_size=31,
+        features=("item",),
+        labels=(),
+        facts=(),
+        epoch=0,
+        seed=0,
+        shuffle=False,
+        drop_uneven=False,
     )
     loss = torch.nn.functional.binary_cross_entropy_with_logits(model.score(batch), batch.labels["returns"].float())
     assert loss.item() == pytest.approx(min(losses), rel=1e-5)
@@ -328,3 +338,20 @@ def test_a_model_that_falls_ill_ends_the_fit_in_plain_words(tmp_path: Path, monk
     monkeypatch.setattr(Watched, "ailment", "all rows look the same")
     with pytest.raises(DivergedError, match="all rows look the same"):
         fitted(toys.plan(tmp_path, model={"name": "watched"}))
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_days_until_somebody_is_back_are_learnt_also_from_rows_that_end_before(tmp_path: Path, size: int) -> None:
+    """Who is back on day 2 has an odd last item. Of 31 rows to judge by, those that tell nothing of 4 days are left out."""
+    plan = toys.plan(tmp_path, task="churn", model={"facts": ["repeats", "idle_hours"]}, fit={"epochs": 20})
+    result = toys.fitted_together(plan, size=size)
+    answers = stayed_away(toys.rows(31).labels["next_activity"], 4)
+    assert 0 < result.metrics["rows"] == (answers >= 0).sum() < 31
+    assert result.metrics["rate"] == pytest.approx((answers == 1).sum() / (answers >= 0).sum())
+    assert result.metrics["roc_auc"] > 0.99
+    assert result.calibration is not None
+
+
+def test_a_ranking_reads_no_facts(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"a model that ranks items reads no facts \(model.facts\)"):
+        fitted(toys.plan(tmp_path, model={"facts": ["repeats"]}))

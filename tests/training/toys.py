@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from foretaste.contract import SCALARS, Batch, Sizes
+from foretaste.contract import FACTS, SCALARS, Batch, Sizes
 from foretaste.feed.snapshot import Pin, row_groups_of
 from foretaste.settings import FitSettings, ModelSettings
 from foretaste.training.loop import fit
@@ -25,7 +25,8 @@ LENGTH = 6
 def rows(num_rows: int) -> Batch[torch.Tensor]:
     """Items 2 … 7 follow each other in a circle, from any start; `next_items` is what comes next.
 
-    `event` is 2 where the item is odd, else 1; `returns` is 1 where the last item is odd.
+    `event` is 2 where the item is odd, else 1; `returns` is 1 where the last item is odd, and then the next activity is on day 2; else
+    none is seen for 5 days, or, of each fifth row, for 1.
     """
     start = torch.arange(num_rows) % 6
     length = 2 + torch.arange(num_rows) % (LENGTH - 1)
@@ -34,12 +35,15 @@ def rows(num_rows: int) -> Batch[torch.Tensor]:
     item = torch.where(position >= LENGTH - length[:, None], item, 0)
     following = 2 + (item[:, -1] - 1) % 6
     labels = {"next_items": torch.stack([following, torch.zeros_like(following)], dim=1), "returns": item[:, -1] % 2}
+    unseen = torch.where(torch.arange(num_rows) % 5 == 4, -1, -5)
+    labels["next_activity"] = torch.where(labels["returns"] == 1, 2, unseen)
     return Batch(
         features={"item": item.int(), "event": torch.where(item > 0, 1 + item % 2, 0).int(), "gap": torch.where(item > 0, 2, 0).int()},
         length=length.int(),
         fresh=length.int(),
         recency=torch.full((num_rows,), 5).int(),
         labels={name: label.int() for name, label in labels.items()},
+        facts={name: torch.full((num_rows,), number).int() for name, number in zip(FACTS, (3, 9, 90), strict=True)},
     )
 
 
@@ -51,6 +55,7 @@ def feed(
     batch_size: int,
     features: Sequence[str],
     labels: Sequence[str],
+    facts: Sequence[str],
     epoch: int,
     seed: int,
     shuffle: bool,
@@ -65,7 +70,8 @@ def feed(
         share = torch.from_numpy(batch[rank * len(batch) // size : (rank + 1) * len(batch) // size])
         if len(share):
             chosen = everything.map(lambda array, share=share: array[share])
-            yield replace(chosen, features={name: chosen.features[name] for name in features})
+            read = {"features": {name: chosen.features[name] for name in features}, "facts": {name: chosen.facts[name] for name in facts}}
+            yield replace(chosen, **read)
 
 
 def pinned(split: str, num_rows: int) -> Pin:
@@ -77,7 +83,7 @@ def written(folder: Path, split: str, num_rows: int, rows_per_group: int = 10) -
     """The rows as a Parquet file, pinned."""
     folder.mkdir(parents=True, exist_ok=True)
     batch = rows(num_rows)
-    columns = {**batch.features, **{name: getattr(batch, name) for name in SCALARS}, **batch.labels}
+    columns = {**batch.features, **{name: getattr(batch, name) for name in SCALARS}, **batch.labels, **batch.facts}
     table = pa.table({name: pa.array(column.numpy().tolist(), _type(column)) for name, column in columns.items()})
     path = folder / f"{split}.parquet"
     pq.write_table(table, path, row_group_size=rows_per_group)
@@ -100,14 +106,15 @@ def plan(
     seed: int = 1,
 ) -> Plan:
     own = {"layers": 1, "heads": 2} if (model or {}).get("name") == "transformer" else {"hidden": [16]}
-    head, label = {"interest": ("items", "next_items"), "returns": ("binary", "returns")}[task]
+    heads = {"interest": ("items", "next_items"), "returns": ("binary", "returns"), "churn": ("survival", "next_activity")}
+    head, label = heads[task]
     return Plan(
         task=task,
         head=head,
         label=label,
         model=ModelSettings.model_validate({"name": "gru", "embedding": 16, **own, "dropout": 0.0, **(model or {})}),
         fit=FitSettings.model_validate({"epochs": 3, "batch_size": 12, "learning_rate": 0.02, **(fit or {})}),
-        sizes=Sizes(num_items=NUM_ITEMS),
+        sizes=Sizes(num_items=NUM_ITEMS, days=4),
         train=train or pinned("train", 60),
         valid=valid or pinned("valid", 31),
         seed=seed,

@@ -1,9 +1,10 @@
 """What a shop could do without a model. Each baseline scores a Batch as a model does, so it is judged by the same code on the same rows.
 
-For items they are the counted models of models/; a baseline of a binary task is added by its class and its line in BINARY_BASELINES.
+For items they are the counted models of models/. For yes-or-no tasks they are the base rate and logistic regressions on a few numbers: one
+is added by its line in REGRESSIONS. For those that ask who stays away, there is BG/NBD, too.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -64,7 +65,7 @@ class NetworkAlone:
 
 @dataclass(frozen=True, kw_only=True)
 class BinaryFit:
-    """What binary baselines are made from, all of training rows: the share of positives, and a logistic regression."""
+    """What is fitted on training rows: the share of positives, and a logistic regression."""
 
     base_rate: float
     coefficients: tuple[float, ...]
@@ -112,7 +113,36 @@ def rfm(batch: Batch[Tensor]) -> Tensor:
 RFM_FEATURES = ("opens_session", "price")
 """The features that `rfm` reads, beside the scalars."""
 
-BINARY_BASELINES: Mapping[str, Callable[[BinaryFit], Scorer]] = {
-    "majority": lambda fit: BaseRate(fit.base_rate),
-    "logistic_rfm": lambda fit: LogisticRegression(fit.coefficients, fit.intercept),
-}
+
+def recency(batch: Batch[Tensor]) -> Tensor:
+    """(B, 1) float64: log1p of the hours since the last activity. Its regression orders users by that alone."""
+    return batch.facts["idle_hours"].double().log1p()[:, None]
+
+
+REGRESSIONS: Mapping[str, tuple[Numbers, Sequence[str]]] = {"recency": (recency, ()), "logistic_rfm": (rfm, RFM_FEATURES)}
+"""What a logistic regression sees, and the features that it reads for that."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BetaGeometric:
+    """BG/NBD: purchases come at a rate of one's own until one drops out after one of them, with a chance of one's own (Fader, Hardie &
+    Lee 2005, "Counting your customers" the easy way). Its score is the logit of the chance that nobody comes within `days`.
+
+    r, alpha: of the gamma distribution of rates a day; a, b: of the beta distribution of drop-outs
+    """
+
+    r: float
+    alpha: float
+    a: float
+    b: float
+    days: int
+
+    def score(self, batch: Batch[Tensor]) -> Tensor:
+        repeats = batch.facts["repeats"].double()
+        until = batch.facts["tenure_hours"].double() / 24  # T of the paper; its t_x is the last purchase's time
+        last = until - batch.facts["idle_hours"].double() / 24
+        shape, age = self.r + repeats, self.alpha + until
+        gone = self.a / (self.b + repeats - 1) * (age / (self.alpha + last)) ** shape  # eq. for P(alive), x > 0
+        alive = torch.where(repeats > 0, 1 / (1 + gone), torch.ones_like(gone))
+        waits = (age / (age + self.days)) ** shape  # who is alive: rates given the past are gamma(r + x, alpha + T)
+        return torch.logit(1 - alive * (1 - waits), eps=1e-9)

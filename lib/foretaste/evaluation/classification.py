@@ -10,6 +10,7 @@ pr_auc                            average precision: the sum of precision · (ri
 calibration_error                 expected calibration error over 15 equal-width bins of the probability (Guo et al. 2017, L1)
 lift_first_decile                 share of positives among the tenth of rows with the highest scores, over their share among all rows;
                                   of rows tied at the edge of that tenth a proportional part is taken
+found@10%, found@30%               share of all positives that are among so many of the rows with the highest scores, edges as above
 majority_accuracy                 the accuracy of always naming the more frequent class of the rows judged
 """
 
@@ -29,6 +30,7 @@ NUM_BINS = 2000
 LOGIT_RANGE = 16.0  # the first and the last bin take what lies beyond
 NUM_CALIBRATION_BINS = 15
 DECILE = 0.1
+REACHED = {"found@10%": 0.1, "found@30%": 0.3}
 
 _TP, _FP, _FN, _TN, _LOG_LOSS, _BRIER = range(2, 8)
 _CALIBRATION = 8  # for each bin the sums of 1, probability and label
@@ -83,6 +85,7 @@ class Binary:
             "brier": ratio(sums[_BRIER], num_rows),
             "log_loss": ratio(sums[_LOG_LOSS], num_rows),
             "lift_first_decile": lift(negative, positive, DECILE),
+            **{name: part * lift(negative, positive, part) for name, part in REACHED.items()},
         }
 
 

@@ -44,6 +44,7 @@ def batches(
     batch_size: int,
     features: Sequence[str],
     labels: Sequence[str] = (),
+    facts: Sequence[str] = (),
     epoch: int = 0,
     seed: int = 0,
     shuffle: bool = True,
@@ -63,12 +64,12 @@ def batches(
         steps_per_epoch(pin, size, batch_size)  # refuses now, and not on the first batch
     order = Order(pin, batch_size=batch_size, epoch=epoch, seed=seed, shuffle=shuffle)
     sections = order.sections(rank=rank, size=size, drop_uneven=drop_uneven)
-    columns = (*features, *SCALARS, *labels)
-    return _to_torch(columns_of(pin, order, sections, columns, num_threads), features, labels)
+    columns = (*features, *SCALARS, *labels, *facts)
+    return _to_torch(columns_of(pin, order, sections, columns, num_threads), features, labels, facts)
 
 
 def _to_torch(
-    steps: Generator[Columns, None, None], features: Sequence[str], labels: Sequence[str]
+    steps: Generator[Columns, None, None], features: Sequence[str], labels: Sequence[str], facts: Sequence[str]
 ) -> Generator[Batch[torch.Tensor], None, None]:
     with closing(steps):
         for step in steps:
@@ -76,6 +77,7 @@ def _to_torch(
             yield Batch(
                 features={name: torch.from_numpy(step[name]) for name in features},
                 labels={name: torch.from_numpy(step[name]) for name in labels},
+                facts={name: torch.from_numpy(step[name]) for name in facts},
                 **scalars,
             )
 

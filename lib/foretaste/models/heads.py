@@ -1,14 +1,15 @@
-"""What a model's states are turned into: a score for every item, or one logit a user; each with its training signal.
+"""What a model's states are turned into: a score for every item, one logit a user, or one a day; each with its training signal.
 
 Batches are left-aligned here (see rows.py). A head first selects what it learns from, (N, …) inputs and (N,) answers, from each part of a
 batch, and then sums its loss over all of them.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foretaste.contract import FIRST_INDEX, NUM_GAP_BUCKETS, Batch
-from foretaste.models.losses import Objective, binary_cross_entropy, cross_entropy, sampled
+from foretaste.models.losses import Objective, binary_cross_entropy, cross_entropy, sampled, survival_loss
 from foretaste.models.negatives import Negatives, log_uniform
 from foretaste.models.rows import last
 
@@ -16,6 +17,7 @@ TRUTH = "truth"
 """A feature that no model reads: the items as they happened, where `item` was changed to learn from (see training/augment.py)."""
 
 RECENCY_WIDTH = 16
+FACT_SCALE = 4.0  # log1p of a month's hours is 6.6
 INIT_STD = 0.1  # of embeddings: N(0, 1) would start a tied softmax far from the popularity that its bias starts at
 
 
@@ -98,19 +100,28 @@ def next_item_targets(batch: Batch[Tensor], label: str, *, least: int = FIRST_IN
     return where, following.flatten().index_select(0, where).long()
 
 
-class BinaryHead(nn.Module):
-    """Will it happen: one logit from the state after the last event and from how long ago that was (`recency`)."""
+class _RowHead(nn.Module):
+    """Something of a row as a whole, from the state after its last event, how long ago that was (`recency`), and its `facts`."""
 
-    def __init__(self, *, width: int) -> None:
+    def __init__(self, *, width: int, facts: tuple[str, ...] = (), outputs: int = 1) -> None:
         super().__init__()
+        self.facts = facts
         self.recency = nn.Embedding(NUM_GAP_BUCKETS, RECENCY_WIDTH)
-        self.hidden = nn.Linear(width + RECENCY_WIDTH, width)
-        self.out = nn.Linear(width, 1)
+        self.hidden = nn.Linear(width + RECENCY_WIDTH + len(facts), width)
+        self.out = nn.Linear(width, outputs)
         nn.init.normal_(self.recency.weight, std=INIT_STD)
 
+    def answer(self, state: Tensor, batch: Batch[Tensor]) -> Tensor:
+        facts = [batch.facts[name].to(state.dtype).log1p()[:, None] / FACT_SCALE for name in self.facts]
+        known = torch.cat([state, self.recency(batch.recency), *facts], dim=1)  # (B, H + R + facts)
+        return self.out(torch.relu(self.hidden(known)))  # type: ignore[no-any-return]  # (B, outputs)
+
+
+class BinaryHead(_RowHead):
+    """Will it happen: one logit."""
+
     def score(self, state: Tensor, batch: Batch[Tensor]) -> Tensor:
-        both = torch.cat([state, self.recency(batch.recency)], dim=1)  # (B, H + R)
-        return self.out(torch.relu(self.hidden(both))).squeeze(1)  # type: ignore[no-any-return]  # (B,)
+        return self.answer(state, batch).squeeze(1)  # (B,)
 
     def select(self, states: Tensor, batch: Batch[Tensor], label: str) -> tuple[Tensor, Tensor]:
         """(B,) and (B,): logits and labels."""
@@ -118,3 +129,32 @@ class BinaryHead(nn.Module):
 
     def loss(self, logits: Tensor, labels: Tensor, noise: torch.Generator) -> Tensor:
         return binary_cross_entropy(logits, labels)
+
+
+class SurvivalHead(_RowHead):
+    """When will somebody be back: a hazard for each of D days, the chance to come on that day for who did not come before.
+
+    Trained on all that is known of a row, also where its split ends before the answer: such a row tells that nobody came until then
+    (discrete-time survival; Gensheimer & Narasimhan 2019, A scalable discrete-time survival model for neural networks).
+    """
+
+    def __init__(self, *, width: int, facts: tuple[str, ...], days: int) -> None:
+        super().__init__(width=width, facts=facts, outputs=days)
+        self.days = days
+
+    def score(self, state: Tensor, batch: Batch[Tensor]) -> Tensor:
+        """(B,): the logit of the chance that nobody comes in all D days."""
+        stays_away = self.log_survival(self.answer(state, batch))[:, -1]
+        return stays_away - torch.log(-torch.expm1(stays_away.clamp(max=-1e-7)))
+
+    @staticmethod
+    def log_survival(hazards: Tensor) -> Tensor:
+        """(B, D) logits of hazards → (B, D), the log of the chance that nobody came up to and on each day."""
+        return -F.softplus(hazards.float()).cumsum(1)
+
+    def select(self, states: Tensor, batch: Batch[Tensor], label: str) -> tuple[Tensor, Tensor]:
+        """(B, D) and (B,): logits of hazards, and labels as contract.stayed_away has them."""
+        return self.answer(last(states, batch.length), batch), batch.labels[label]
+
+    def loss(self, hazards: Tensor, labels: Tensor, noise: torch.Generator) -> Tensor:
+        return survival_loss(hazards, labels)

@@ -158,3 +158,14 @@ def gbce_power(rate: float, calibration: float) -> float:
 def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """The summed log loss of logits (B,) against labels (B,) of 0 and 1 → ()."""
     return F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="sum")
+
+
+def survival_loss(hazards: Tensor, next_activity: Tensor) -> Tensor:
+    """The summed log loss of each day that is known, (B, D) logits of hazards against (B,) days as contract.stayed_away has them → ().
+
+    Of somebody who came on day d: days 1 … d; of somebody who did not within d days: those.
+    """
+    day = torch.arange(1, hazards.shape[1] + 1, device=hazards.device)  # (D,)
+    came = day == next_activity[:, None]
+    is_known = day <= next_activity.abs()[:, None]
+    return F.binary_cross_entropy_with_logits(hazards.float(), came.float(), weight=is_known.float(), reduction="sum")

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from foretaste.contract import Batch, Sizes
 from foretaste.errors import ModelError
 from foretaste.models.conditions import Conditions
-from foretaste.models.heads import INIT_STD, BinaryHead, ItemsHead
+from foretaste.models.heads import INIT_STD, BinaryHead, ItemsHead, SurvivalHead
 from foretaste.models.losses import Loss, Objective
 from foretaste.models.rows import by_length, last, left_aligned
 
@@ -62,8 +62,12 @@ class Model(nn.Module):
         objective: Objective,
         embedding_std: float = INIT_STD,
         checkpoint_activations: bool = False,
+        facts: tuple[str, ...] = (),
     ) -> None:
-        """width: H. Without the feature `item` there is nothing to tie the item vectors to, so they are the head's own."""
+        """width: H. Without the feature `item` there is nothing to tie the item vectors to, so they are the head's own.
+
+        facts: what a head that answers for a whole row reads of contract.FACTS
+        """
         super().__init__()
         self.label = label
         self.checkpoint_activations = checkpoint_activations
@@ -75,13 +79,17 @@ class Model(nn.Module):
             table.weight.data[0] = 0.0  # padding_idx
             self.embeddings[name] = table
             tied_to = table if tied and name == "item" else tied_to
-        self.head: ItemsHead | BinaryHead
+        self.head: ItemsHead | BinaryHead | SurvivalHead
+        if facts and head == "items":
+            raise ModelError("a model that ranks items reads no facts", where="model.facts", fix="Leave them out.")
         if head == "items":
             self.head = ItemsHead(width=width, num_items=sizes.num_items, tied=tied_to, with_bias=output_bias, objective=objective)
         elif head == "binary":
-            self.head = BinaryHead(width=width)
+            self.head = BinaryHead(width=width, facts=facts)
+        elif head == "survival":
+            self.head = SurvivalHead(width=width, facts=facts, days=sizes.days)
         else:
-            raise ModelError(f"no head is called {head!r}", where="the task", fix="Use items or binary.")
+            raise ModelError(f"no head is called {head!r}", where="the task", fix="Use items, binary or survival.")
         self.noise = torch.Generator()  # for what all ranks must draw alike, such as negatives: the loop seeds it before each step
 
     def encode(self, batch: Batch[Tensor]) -> Tensor:
@@ -127,7 +135,7 @@ class Model(nn.Module):
         yield Loss(optimizer="main", total=total, count=torch.tensor(float(len(targets)), device=targets.device))
 
     def score(self, batch: Batch[Tensor]) -> Tensor:
-        """(B, num_items) logits of what comes next, PAD and UNKNOWN at -inf; or the (B,) logits of a binary head."""
+        """(B, num_items) logits of what comes next, PAD and UNKNOWN at -inf; or the (B,) logits of another head."""
         return self.head.score(self._last_states(batch), batch)
 
     def draw(self, conditions: Conditions, seed: Tensor) -> Batch[Tensor]:

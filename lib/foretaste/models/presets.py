@@ -7,7 +7,7 @@ from foretaste.errors import ModelError
 
 Presets = Mapping[str, Mapping[str, Any]]
 
-COMMON: Mapping[str, Any] = {"features": ("item",), "tied": True, "output_bias": True}
+COMMON: Mapping[str, Any] = {"features": ("item",), "facts": (), "tied": True, "output_bias": True}
 
 # embedding_dropout None is the same as dropout.
 _KEPT: Mapping[str, Any] = {"embedding_dropout": None, "checkpoint_activations": False}

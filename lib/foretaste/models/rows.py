@@ -1,5 +1,7 @@
 """Rows of different lengths in one batch: where their events lie, which of them go together, and the state after the last one."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,7 @@ def left_aligned(batch: Batch[Tensor]) -> Batch[Tensor]:
     start = columns - batch.length.long()
     index = (torch.arange(longest, device=start.device) + start[:, None]) % columns  # (B, longest); past the end it wraps into PADs
     features = {name: feature.gather(1, index) for name, feature in batch.features.items()}
-    return Batch(features=features, length=batch.length, fresh=batch.fresh, recency=batch.recency, labels=batch.labels)
+    return replace(batch, features=features)
 
 
 def by_length(batch: Batch[Tensor]) -> list[tuple[Tensor, Batch[Tensor]]]:

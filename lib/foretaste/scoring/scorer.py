@@ -80,6 +80,12 @@ class ModelScorer:
             found: NDArray[np.float32] = torch.cat([self.network.latents(part) for part in self._parts(batch)]).numpy()
         return found
 
+    def knows_nothing(self, batch: Batch[NDArray[Any]]) -> NDArray[np.bool_]:
+        """(n,): rows that the model has nothing to go by: without an item that it knows, or, where it answers for a whole row from other
+        features too, without any event."""
+        others = set(self.stored.model["features"]) != {"item"}
+        return batch.length == 0 if others and self.stored.head != "items" else without_history(batch)
+
     @property
     def where(self) -> str:
         return f"{self.stored.name} version {self.stored.version}"

@@ -1,6 +1,6 @@
 """A stored model as a scorer that travels to executors as its name, also for rows whose numbers another vocabulary gave. No Spark here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -37,7 +37,7 @@ class StoredScorer:
         if known is None:
             return scorer.score(batch)
         features = {name: known[name][values.long()] if name in known else values for name, values in batch.features.items()}
-        translated = Batch(features=features, length=batch.length, fresh=batch.fresh, recency=batch.recency, labels=batch.labels)
+        translated = replace(batch, features=features)
         scores = scorer.score(translated)
         if scores.dim() == 1:
             return scores

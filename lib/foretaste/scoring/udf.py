@@ -15,7 +15,7 @@ from foretaste.contract import FIRST_INDEX, PAD
 from foretaste.models import Blend, Model
 from foretaste.scoring.arrow import targets, to_batch
 from foretaste.scoring.filters import Filters, LeftOut
-from foretaste.scoring.scorer import ModelScorer, without_history
+from foretaste.scoring.scorer import ModelScorer
 
 SCORED = "user_id string, targets array<struct<target_id: string, score: double, reasons: array<string>>>, fallback boolean"
 LEFT_OUT = "left_out"
@@ -70,7 +70,7 @@ class ScoreUsers:
 
     def _scored(self, scorer: ModelScorer, rows: pa.RecordBatch) -> pa.RecordBatch:
         batch = to_batch(rows)
-        nothing_known = without_history(batch)
+        nothing_known = scorer.knows_nothing(batch)
         if scorer.stored.head == "items":
             left_out = self._left_out(rows)
             position, score = scorer.top_k(batch, self.top_k, left_out)  # (n, k)

@@ -128,7 +128,7 @@ class SequenceSettings(Strict):
     refit: the model that ships learns from validation time too, after it was chosen by it: the vocabulary is fitted on all
     before test_from, and validation time has rows to learn from.
     every: the distance between calendar cuts; `stride`: events between window cuts, half of `length` unless given.
-    event_types: which events enter histories and labels.
+    event_types: which events enter histories and labels; activity: those of them that show that a user is still there (churn).
     """
 
     length: int = Field(default=50, ge=2, le=4096)
@@ -144,6 +144,7 @@ class SequenceSettings(Strict):
     max_items: int | None = Field(default=None, ge=1)
     num_price_buckets: int = Field(default=10, ge=1, le=100)
     event_types: tuple[EventType, ...] = ("view", "cart", "wish", "purchase", "like", "share", "start", "finish", "other")
+    activity: tuple[EventType, ...] = Field(default=("purchase",), min_length=1)
     time_zone: str = "UTC"
     rows_per_group: int = Field(default=1024, ge=1, description="rows in a Parquet row group: the unit that ranks share")
     seed: int = 0

@@ -65,6 +65,17 @@ class Settings(Strict):
         return self
 
     @model_validator(mode="after")
+    def _days_to_wait(self) -> "Settings":
+        for name, task in self.tasks.items():
+            waits = TASKS[name].head == "survival"
+            if task.within is not None and not waits:
+                raise ValueError(f"tasks.{name}.within belongs to churn; leave it out here")
+            missing = [kind for kind in self.sequences.activity if kind not in self.sequences.event_types]
+            if waits and missing:
+                raise ValueError(f"sequences.activity: {missing[0]} is none of sequences.event_types, so tasks.{name} would never see any")
+        return self
+
+    @model_validator(mode="after")
     def _rows_to_learn_from(self) -> "Settings":
         for name in self.tasks:
             if TASKS[name].train_cut == "calendar" and self.sequences.protocol != "global_time":

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-from foretaste.contract import EVENT_TYPES, FEATURES
+from foretaste.contract import EVENT_TYPES, FACTS, FEATURES
 
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -38,9 +38,16 @@ def _feature(value: Any) -> Any:
     return value
 
 
+def _fact(value: Any) -> Any:
+    if value not in FACTS:
+        raise ValueError(f"{value!r} is no fact; use one of {', '.join(FACTS)}")
+    return value
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(lambda value: f"{value.total_seconds():.0f}s", return_type=str)]
 Span = Annotated[Duration, AfterValidator(_longer_than_nothing)]
 Feature = Annotated[str, BeforeValidator(_feature)]
+Fact = Annotated[str, BeforeValidator(_fact)]
 EventType = Annotated[str, BeforeValidator(_event_type)]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from foretaste.settings.explaining import explain
-from foretaste.settings.fields import Feature, Span, Strict
+from foretaste.settings.fields import Fact, Feature, Span, Strict
 
 
 class ModelSettings(Strict):
@@ -19,6 +19,7 @@ class ModelSettings(Strict):
     latent, kl_weight, free_bits, anneal_steps: a variational model's (models/variational.py)
     adversary, adversarial_weight, gradient_weight, temperature, and latent and anneal_steps: a GAN's (models/gan.py)
     features:   the inputs, one embedding each
+    facts:      numbers of the row as a whole (contract.FACTS), for a task that answers for one: churn, returns
     tied:       items are scored by the vectors that they are read with (constrained), or by vectors of their own; the former unless
                 the network's paper says otherwise
     output_bias: a learnt number for each item beside its vector
@@ -44,6 +45,7 @@ class ModelSettings(Strict):
     gradient_weight: float | None = Field(default=None, ge=0)
     temperature: float | None = Field(default=None, gt=0)
     features: tuple[Feature, ...] = Field(default=("item",), min_length=1)
+    facts: tuple[Fact, ...] | None = None
     tied: bool | None = None
     output_bias: bool = True
     checkpoint_activations: bool | None = None
@@ -214,13 +216,23 @@ class BlendSettings(Strict):
 
 
 class TaskSettings(Strict):
-    """One model to train: for a task of `tasks`. `counted`: how, where model.name is one that is counted."""
+    """One model to train: for a task of `tasks`. `counted`: how, where model.name is one that is counted.
+
+    within: (churn) the days in which nobody comes back, whole ones; as long as sequences.horizon unless given
+    """
 
     model: ModelSettings = ModelSettings()
     fit: FitSettings = FitSettings()
     search: SearchSettings | None = None
     counted: CountedSettings = CountedSettings()
     blend: BlendSettings | None = None
+    within: Span | None = None
+
+    @model_validator(mode="after")
+    def _whole_days(self) -> "TaskSettings":
+        if self.within is not None and (self.within % timedelta(days=1) or self.within > timedelta(days=366)):
+            raise ValueError("within is not a number of whole days, a year of them at most")
+        return self
 
     @model_validator(mode="after")
     def _every_value_can_be(self) -> "TaskSettings":

@@ -87,7 +87,7 @@ def _judged(warehouse: Warehouse, settings: Settings, challenger: StoredModel, c
         num_items=challenger.sizes.num_items,
     )
     features = (*challenger.model["features"], *champion.model["features"])
-    found = run(judging, judged_rows(rows, settings, task, features, ("valid",)))
+    found = run(judging, judged_rows(rows, settings, task, features, ("valid",), challenger.sizes.days))
     values = [_value(found.get(("valid", ALL, name)), judge.headline) for name in scorers]
     return None if np.isnan(values).any() else (judge.headline, *values)  # type: ignore[return-value]
 

@@ -11,9 +11,9 @@ from pyspark.sql import functions as F
 from foretaste import registry
 from foretaste.counting import learnt_from
 from foretaste.errors import SettingsError, TableError
-from foretaste.evaluation.baselines import BINARY_BASELINES, CountedBaseline, NetworkAlone
+from foretaste.evaluation.baselines import REGRESSIONS, BaseRate, CountedBaseline, LogisticRegression, NetworkAlone
 from foretaste.evaluation.comparison import Comparison, by_segment
-from foretaste.evaluation.fitting import binary_fit
+from foretaste.evaluation.fitting import beta_geometric, binary_fit
 from foretaste.evaluation.judge import Scorer
 from foretaste.evaluation.passes import NUM_JUDGED, Pass
 from foretaste.evaluation.segments import ALL, SEGMENTS
@@ -22,7 +22,7 @@ from foretaste.scoring.scorer import rows_at_once
 from foretaste.scoring.udf import load_network, load_scorer
 from foretaste.settings import Settings
 from foretaste.steps.count import counted
-from foretaste.steps.judging import judge_of, judged_rows, judged_splits, run
+from foretaste.steps.judging import answered, judge_of, judged_rows, judged_splits, run
 from foretaste.steps.report import StepReport
 from foretaste.tables import Warehouse, metrics
 from foretaste.tables.metrics import METRICS, Measurement
@@ -89,7 +89,7 @@ def _compare(warehouse: Warehouse, settings: Settings, model: StoredModel, versi
             batch_size=size,
             num_items=model.sizes.num_items,
         )
-        resampled = run(judging, judged_rows(rows, settings, task, model.model["features"], splits))
+        resampled = run(judging, judged_rows(rows, settings, task, model.model["features"], splits, model.sizes.days))
     if not resampled:
         raise TableError(
             f"there is no {' or '.join(splits)} row to judge {model.name} on",
@@ -123,8 +123,13 @@ def _baselines(warehouse: Warehouse, settings: Settings, model: StoredModel, row
         with counted(warehouse.path, wanted.baselines, learnt, model.sizes, wanted.counted) as found:
             yield found
     else:
-        fit = binary_fit(rows.where((F.col("split") == "train") & (F.col("cut") == task.train_cut)), task.label.name)
-        yield {name: make(fit) for name, make in BINARY_BASELINES.items()}
+        learnt = answered(rows.where((F.col("split") == "train") & (F.col("cut") == task.train_cut)), task, model.sizes.days)
+        fits = {name: binary_fit(learnt, task.label.name, numbers, read) for name, (numbers, read) in REGRESSIONS.items()}
+        others: dict[str, Scorer] = {"majority": BaseRate(next(iter(fits.values())).base_rate)}
+        others |= {name: LogisticRegression(fit.coefficients, fit.intercept, REGRESSIONS[name][0]) for name, fit in fits.items()}
+        if task.head == "survival":
+            others["bg_nbd"] = beta_geometric(learnt, model.sizes.days)
+        yield others
 
 
 def _measurements(comparison: Comparison, model: StoredModel) -> Iterator[Measurement]:

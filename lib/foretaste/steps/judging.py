@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from foretaste.contract import SCALARS, SPLITS
+from foretaste.contract import FACTS, SCALARS, SPLITS
 from foretaste.evaluation.baselines import RFM_FEATURES
 from foretaste.evaluation.classification import Binary
 from foretaste.evaluation.judge import Judge
@@ -26,13 +26,24 @@ def judged_splits(settings: Settings, model: str) -> tuple[str, ...]:
     return ("test",) if settings.sequences.refit or model == "blend" else ("valid", "test")
 
 
-def judged_rows(rows: DataFrame, settings: Settings, task: Task, features: Iterable[str], splits: Sequence[str]) -> DataFrame:
-    """What a Pass reads: the rows of these splits, with these features and what baselines need."""
+def answered(rows: DataFrame, task: Task, days: int) -> DataFrame:
+    """The rows with a label that is the answer: for a head "survival", as contract.stayed_away has it, without rows that do not tell."""
+    if task.head != "survival":
+        return rows
+    day = F.col(task.label.name)
+    answer = F.when((day >= 1) & (day <= days), 0).when((day > days) | (day <= -days), 1)
+    return rows.withColumn(task.label.name, answer).where(F.col(task.label.name).isNotNull())
+
+
+def judged_rows(
+    rows: DataFrame, settings: Settings, task: Task, features: Iterable[str], splits: Sequence[str], days: int = 0
+) -> DataFrame:
+    """What a Pass reads: the rows of these splits, with these features and what baselines need. days: see `answered`"""
     columns = dict.fromkeys(("item", *features, *(() if task.head == "items" else RFM_FEATURES)))
     judged = rows.where(F.col("split").isin(*splits) & (F.col("cut") == settings.sequences.judged_cut))
     wanted = ("split", F.xxhash64("user_id").alias(USER_HASH), *SCALARS, *columns, task.label.name)
     if task.head != "items":
-        return judged.select(*wanted)
+        return answered(judged, task, days).select(*wanted, *FACTS)
     order = F.expr(f"array_position(array{SPLITS}, split)")
     first = rows.groupBy("user_id").agg(F.min(order).alias("_first"))
     return judged.join(first, on="user_id", how="left").select(*wanted, (F.col("_first") < order).alias(IS_RETURNING))

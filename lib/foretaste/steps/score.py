@@ -91,8 +91,8 @@ def _histories(warehouse: Warehouse, settings: Settings, sessions: DataFrame, mo
     """user_id and what the model reads. The vocabulary is the one it learnt with: a newer one gives the items other numbers."""
     vocabulary = warehouse.spark.createDataFrame(model.vocabulary().to_pandas(), schema=VOCABULARY.ddl)
     rows: DataFrame = sequences.latest(sessions, vocabulary, settings.sequences, as_of)
-    features = dict.fromkeys(("item", *model.model["features"]))  # no column is carried to Python that the model does not read
-    return rows.select("user_id", *SCALARS, *features)
+    read = dict.fromkeys(("item", *model.model["features"], *model.model.get("facts", ())))  # no other column is carried to Python
+    return rows.select("user_id", *SCALARS, *read)
 
 
 def _scored(warehouse: Warehouse, settings: Settings, histories: DataFrame, model: StoredModel, filtered: Filtering | None) -> DataFrame:
@@ -110,7 +110,7 @@ def _stored(warehouse: Warehouse, settings: Settings, model: StoredModel) -> dic
 
 def _fallback(model: StoredModel, vocabulary: pa.Table, top_k: int, filters: Filters | None) -> Fallback:
     """Popularity's best for items: their shares of the events with a known item in training time. The base rate for a binary task."""
-    if model.head == "binary":
+    if model.head != "items":
         if model.base_rate is None:
             raise ModelError("the model does not know how often its label is 1", where=model.where, fix="Train it again.")
         return Fallback(indices=np.zeros(0, dtype=np.int64), scores=np.array([model.base_rate]))

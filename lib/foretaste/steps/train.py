@@ -1,9 +1,11 @@
 """sequences, pinned at one version → a version of each task's model."""
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from foretaste.steps import count
 from foretaste.steps.augmentation import Gated, gated
 from foretaste.steps.blend import Blended, blend
 from foretaste.steps.champion import crown
+from foretaste.steps.judging import answered
 from foretaste.steps.report import StepReport
 from foretaste.tables import Warehouse
 from foretaste.tables.sequences import SEQUENCES
@@ -36,6 +39,7 @@ from foretaste.training.plan import Fitted, Plan
 from foretaste.training.search import Fit, Trial, search
 from foretaste.training.workers import launch
 
+_DAY = timedelta(days=1)
 APART = 5  # of the training users one in so many stays unknown to a model that writes rows: see steps/likeness.py
 NUM_SIMILAR = 20  # items that one may be substituted by
 
@@ -60,6 +64,12 @@ def train(warehouse: Warehouse, settings: Settings) -> StepReport:
             notes += [count.summary(counted, time.monotonic() - started), crown(warehouse, settings, counted)]
             continue
         plan = _plan(warehouse, settings, TASKS[name], task, versions)
+        if plan.head == "survival" and _base_rate(warehouse, plan) in (None, 1.0):
+            raise SettingsError(
+                f"nobody came back within {plan.sizes.days} days of a training moment",
+                where="sequences.activity",
+                fix="Name the event types that show it, such as [view], or set sequences.valid_from later.",
+            )
         fit = _fit(warehouse, settings)
         trials = search(plan, task, fit, _line) if task.search else []
         chosen = trials[0].plan if trials else plan
@@ -124,7 +134,7 @@ def _plan(warehouse: Warehouse, settings: Settings, task: Task, chosen: TaskSett
         label=task.label.name,
         model=chosen.model,
         fit=chosen.fit,
-        sizes=replace(known, length=row[0] if row else known.length),
+        sizes=replace(known, length=row[0] if row else known.length, days=math.ceil((chosen.within or settings.sequences.horizon) / _DAY)),
         train=learnt(warehouse, task, version),
         valid=pin(warehouse, "valid", settings.sequences.judged_cut, version),
         seed=settings.training.seed,
@@ -237,14 +247,14 @@ def _store(
         tables=versions,
         seed=plan.seed,
         settings=settings,
-        base_rate=_base_rate(warehouse, TASKS[plan.task], versions[SEQUENCES.name]) if plan.head == "binary" else None,
+        base_rate=_base_rate(warehouse, plan) if plan.head != "items" else None,
     )
 
 
-def _base_rate(warehouse: Warehouse, task: Task, version: int) -> float | None:
-    """The share of positives among the rows that a binary task learns from."""
-    rows = warehouse.read(SEQUENCES, version).where((F.col("split") == "train") & (F.col("cut") == task.train_cut))
-    return rows.agg(F.avg(task.label.name)).head()[0]  # type: ignore[index, no-any-return]
+def _base_rate(warehouse: Warehouse, plan: Plan) -> float | None:
+    """The share of positives among the rows that a yes-or-no task learns from."""
+    rows = answered(rows_of(warehouse, plan.train), TASKS[plan.task], plan.sizes.days)
+    return rows.agg(F.avg(plan.label)).head()[0]  # type: ignore[index, no-any-return]
 
 
 def _summary(stored: registry.StoredModel, fitted: Fitted, seconds: float) -> str:

@@ -130,7 +130,7 @@ def _after(events: Events, end: Int64, split: int, cut: int, begin: Int64, until
     history = np.searchsorted(events.offset, end - 1, side="right") - 1
     as_of = events.time[end - 1]
     continues = _equals_previous(history)
-    stop = until[history]
+    stop = until[history] if horizon is None else np.minimum(until[history], count_until(events, history, as_of + horizon))
     cuts = Cuts(
         split=split,
         cut=cut,
@@ -139,7 +139,9 @@ def _after(events: Events, end: Int64, split: int, cut: int, begin: Int64, until
         first=events.offset[history],
         end=end,
         earlier=np.where(continues, np.append(0, end)[: len(end)], begin[history]),
-        stop=stop if horizon is None else np.minimum(stop, count_until(events, history, as_of + horizon)),
+        stop=stop,
+        reach=stop,
+        known=as_of,
     )
     # Sessions of a user may share a moment, and a row's key has room for one of them: the last.
     is_last = ~(_equals_previous(cuts.user) & _equals_previous(as_of))
@@ -167,6 +169,7 @@ def calendar_cuts(events: Events, calendar: Calendar, split: int) -> Iterator[Cu
         history, back = histories[whose], ends[whose] - 1 - row
         as_of = newest - back * calendar.every
         before = np.where(back == num_back[whose], learnt, as_of - calendar.every)
+        last = calendar.extent(split)[1]
         yield Cuts(
             split=split,
             cut=CALENDAR,
@@ -175,7 +178,9 @@ def calendar_cuts(events: Events, calendar: Calendar, split: int) -> Iterator[Cu
             first=events.offset[history],
             end=count_until(events, history, as_of),
             earlier=count_until(events, history, before),
-            stop=count_until(events, history, np.minimum(as_of + calendar.horizon, calendar.extent(split)[1])),
+            stop=count_until(events, history, np.minimum(as_of + calendar.horizon, last)),
+            reach=count_until(events, history, last),
+            known=np.full(len(as_of), last + 1),
         )
 
 
@@ -189,4 +194,4 @@ def latest_cuts(events: Events, user: Int64, moment: int, *, last_session: bool)
     if last_session:
         opens = np.append(np.flatnonzero(events.features["opens_session"] == OPENS), 0)
         first = np.where(end > first, opens[np.searchsorted(opens[:-1], end - 1, side="right") - 1], first)
-    return Cuts(split=0, cut=0, user=user, as_of=as_of, first=first, end=end, earlier=first, stop=end)
+    return Cuts(split=0, cut=0, user=user, as_of=as_of, first=first, end=end, earlier=first, stop=end, reach=end, known=as_of)

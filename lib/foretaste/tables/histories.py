@@ -26,13 +26,15 @@ class Codes:
     """What turns events into integers.
 
     items, categories: the known ones, the first has FIRST_INDEX; edges: rising upper edges of price buckets, without the last bucket's
-    event_types: those that enter histories; zone: what contract.local_hours takes
+    event_types: those that enter histories; activity: those of them that show that a user is still there
+    zone: what contract.local_hours takes
     """
 
     items: pa.Array
     categories: pa.Array
     edges: NDArray[np.float64]
     event_types: tuple[str, ...]
+    activity: tuple[str, ...]
     zone: tuple[Int64, Int64]
 
 
@@ -177,5 +179,12 @@ def _finished(part: _Part, codes: Codes) -> tuple[pa.Array, Events, Int64]:
         "hour": (hour + 1).astype(np.int32),
         "weekday": (weekday + 1).astype(np.int32),
     }
-    owner = np.arange(len(part.users))
-    return part.users, Events(offset=part.offset, owner=owner, time=part.time, features=features, target=target), part.began
+    events = Events(
+        offset=part.offset,
+        owner=np.arange(len(part.users)),
+        time=part.time,
+        features=features,
+        target=target,
+        is_active=np.isin(features["event"], [EVENT_CODES[name] for name in codes.activity]),
+    )
+    return part.users, events, part.began

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from foretaste.contract import CUTS, FEATURES, FIRST_INDEX, SCALARS, SPLITS, Label
+from foretaste.contract import CUTS, FACTS, FEATURES, FIRST_INDEX, SCALARS, SPLITS, Label
 from foretaste.errors import SettingsError, TableError
 from foretaste.settings import SequenceSettings
 from foretaste.tables import cuts, windows
@@ -33,6 +33,11 @@ _FEATURE_COMMENTS = {
     "category": "vocabulary indices of the categories",
     "hour": "1 + hour of the day",
     "weekday": "1 + day of the week, Monday first",
+}
+_FACT_COMMENTS = {
+    "repeats": "sessions with activity before as_of, but the first",
+    "idle_hours": "whole hours from the last activity to as_of; from the first event, without any",
+    "tenure_hours": "whole hours from the first activity to as_of; from the first event, without any",
 }
 
 LABELS: tuple[Label, ...] = tuple({task.label.name: task.label for task in TASKS.values()}.values())  # tasks may share one
@@ -56,6 +61,7 @@ SEQUENCES = Table(
             Column(name=name, type="array<int>", comment=f"{_FEATURE_COMMENTS[name]}, oldest first, left-padded with 0", required=True)
             for name in FEATURES
         ),
+        *(Column(name=name, type="int", comment=_FACT_COMMENTS[name], required=True) for name in FACTS),
         *(Column(name=label.name, type="array<int>" if label.width else "int", comment=label.comment, required=True) for label in LABELS),
     ),
     key=("user_id", "split", "cut", "as_of"),
@@ -159,7 +165,7 @@ def latest(sessions: DataFrame, vocabulary: DataFrame, settings: SequenceSetting
     moment = _microseconds(as_of)
     by_session = settings.protocol == "session_next_item"
     lay_out = _Latest(codes=_codes(vocabulary, settings), length=settings.length, as_of=moment, by_session=by_session)
-    names = {"user_id", *SCALARS, *FEATURES}
+    names = {"user_id", *SCALARS, *FEATURES, *FACTS}
     ddl = ", ".join(f"`{column.name}` {column.type}" for column in SEQUENCES.columns if column.name in names)
     return _by_user(sessions.where(F.unix_micros("started_at") <= moment)).mapInArrow(lay_out, ddl)
 
@@ -203,6 +209,7 @@ def _codes(vocabulary: DataFrame, settings: SequenceSettings) -> Codes:
         categories=pa.array(known["category"].value, pa.string()),
         edges=known["price"].upper.dropna().to_numpy(dtype=np.float64),
         event_types=settings.event_types,
+        activity=settings.activity,
         zone=offsets(settings.time_zone),
     )
 

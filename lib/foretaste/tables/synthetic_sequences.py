@@ -5,7 +5,7 @@ from datetime import datetime
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from foretaste.contract import PAD
+from foretaste.contract import FACTS, PAD
 from foretaste.tables.scores import microseconds
 from foretaste.tables.sequences import LABELS, SEQUENCES
 from foretaste.tables.table import Column, Table
@@ -15,6 +15,7 @@ _OWN = {
     "split": "which run wrote it: synthetic, the task and its model's version",
     "cut": "window",
     "as_of": "a moment like those of real rows",
+    **dict.fromkeys(FACTS, "nothing: what came before a written row was not written"),
     **{label.name: "nothing: what a written row leads to was not written" for label in LABELS},
 }
 SYNTHETIC_SEQUENCES = Table(
@@ -47,7 +48,7 @@ def build(written: DataFrame, *, task: str, model: str, model_version: int, at: 
     nothing = {
         label.name: F.array_repeat(F.lit(PAD), label.width) if label.width else F.lit(PAD)
         for label in LABELS
-    }  # fmt: skip
+    } | {name: F.lit(0) for name in FACTS}  # fmt: skip
     constants = {
         "user_id": F.concat_ws(" ", F.lit(split), F.col("number")),
         "split": F.lit(split),

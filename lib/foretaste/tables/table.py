@@ -101,7 +101,7 @@ class Warehouse:
     def create(self, table: Table) -> None:
         """Creates the table with its comments, NOT NULLs, CHECKs and layout, if it is not there.
 
-        One that an earlier version wrote gets the columns that it lacks, null in the rows that are there.
+        One that an earlier version wrote gets the columns that it lacks, null in the rows that are there, and so without NOT NULL.
         """
         if self.exists(table):
             self._complete(table)
@@ -129,7 +129,7 @@ class Warehouse:
 
     def _complete(self, table: Table) -> None:
         there = set(self.read(table).columns)
-        new = [column for column in table.columns if column.name not in there and not column.required]
+        new = [column for column in table.columns if column.name not in there]
         if new and table.name not in self.shared:
             columns = ", ".join(f"`{column.name}` {column.type} COMMENT {_quoted(column.comment)}" for column in new)
             self._run(f"ALTER TABLE {self.identifier(table)} ADD COLUMNS ({columns})")

@@ -15,6 +15,7 @@ from foretaste.contract import PAD, UNKNOWN, Future, Label, gap_bucket
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 OPENS = 2  # what the feature `opens_session` says of a session's first event
+HOUR = 3_600_000_000
 BLOCK_ROWS = 8192  # rows that are laid out at once, at most …
 BLOCK_NUMBERS = 1 << 19  # … and numbers in one of their features, and events that follow them: memory knows a bound
 
@@ -22,7 +23,7 @@ BLOCK_NUMBERS = 1 << 19  # … and numbers in one of their features, and events 
 @dataclass(frozen=True, kw_only=True)
 class Events:
     """offset: (H + 1,); owner: (H,), the user whose history each is, rising; time: (N,), rising within a history;
-    features: name → (N,) int32; target: (N,) int32, the item as contract.Future names it.
+    features: name → (N,) int32; target: (N,) int32, the item as contract.Future names it; is_active: (N,) whether it counts as activity.
     """
 
     offset: Int64
@@ -30,6 +31,7 @@ class Events:
     time: Int64
     features: Mapping[str, Int32]
     target: Int32
+    is_active: NDArray[np.bool_]
 
     @property
     def history(self) -> Int64:
@@ -63,6 +65,7 @@ class Cuts:
 
     earlier: where the events end that the row before of the same history, split and cut knew; `first` where there is none
     stop:    events [end, stop) are what followed within the horizon and inside the row's own split
+    reach, known: events [end, reach) are what followed inside the split, and what happened before `known`, a moment, is inside it
     split, cut: places in contract.SPLITS and contract.CUTS, the same for all
     """
 
@@ -74,6 +77,8 @@ class Cuts:
     end: Int64
     earlier: Int64
     stop: Int64
+    reach: Int64
+    known: Int64
 
     def __len__(self) -> int:
         return len(self.user)
@@ -111,9 +116,39 @@ def lay_out(events: Events, cuts: Cuts, length: int, labels: Sequence[Label]) ->
         columns["length"] = np.minimum(block.end - block.first, length).astype(np.int32)
         columns["fresh"] = np.minimum(block.end - block.earlier, length).astype(np.int32)
         columns["recency"] = gap_bucket(np.where(known, (block.as_of - last_event) / 1e6, np.nan))
-        future = Future(start=block.end, stop=block.stop, item=events.target, event=events.features["event"])
+        columns |= _facts(events, block)
+        future = Future(
+            start=block.end,
+            stop=block.stop,
+            item=events.target,
+            event=events.features["event"],
+            time=events.time,
+            is_active=events.is_active,
+            as_of=block.as_of,
+            reach=block.reach,
+            known=block.known,
+        )
         columns |= {label.name: label.compute(future) for label in labels}
         yield block, columns
+
+
+def _facts(events: Events, block: Cuts) -> dict[str, Int32]:
+    """contract.FACTS, each (R,): of all that was known of a history, however long."""
+    active = np.flatnonzero(events.is_active)
+    session = np.cumsum(events.features["opens_session"] == OPENS)
+    opening = active[np.diff(session[active], prepend=-1) != 0]  # the first one of each session that has any
+    (first, last), (first_session, last_session) = (np.searchsorted(places, (block.first, block.end)) for places in (active, opening))
+    was_active, known = last > first, block.end > block.first
+    nowhere = len(events.time)
+    active, time = np.append(active, nowhere), np.append(events.time, 0)
+    since = {
+        "idle_hours": np.where(was_active, active[last - 1], block.first),
+        "tenure_hours": np.where(was_active, active[first], block.first),
+    }
+    return {
+        "repeats": np.maximum(last_session - first_session - 1, 0).astype(np.int32),
+        **{name: np.where(known, (block.as_of - time[place]) // HOUR, 0).astype(np.int32) for name, place in since.items()},
+    }
 
 
 def _blocks(cuts: Cuts, length: int) -> Iterator[Cuts]:

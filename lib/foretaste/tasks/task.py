@@ -23,7 +23,7 @@ class Worth:
 class Task:
     """One use case.
 
-    head:      "items", a score for every item of the vocabulary, or "binary", one logit a user
+    head:      "items", a score for every item of the vocabulary; "binary", one logit a user; "survival", one a user and day
     label:     the column of `sequences` that it learns from and is judged by
     train_cut: which training rows it reads. "window": consecutive windows, each event a target once, for next-item models.
                "calendar": every user at fixed moments, as at scoring time; anything else would bias a probability.
@@ -36,7 +36,7 @@ class Task:
 
     name: str
     question: str
-    head: Literal["items", "binary"]
+    head: Literal["items", "binary", "survival"]
     label: Label
     train_cut: Literal["window", "calendar"]
     metrics: Literal["ranking", "binary"]

@@ -5,6 +5,8 @@ alone, and the feature `truth` keeps the items themselves; a shuffled stretch is
 (Crop, mask, reorder: Xie et al. 2022, CL4SRec; substitute: Liu et al. 2021, CoSeRec.)
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -49,7 +51,7 @@ def _crop(batch: Batch[Tensor], chosen: Tensor, kept: Tensor) -> Batch[Tensor]:
     columns = batch.item.shape[1]
     inside = torch.arange(columns, device=length.device) >= (columns - length)[:, None]
     features = {name: torch.where(inside, feature, PAD) for name, feature in batch.features.items()}
-    return Batch(features=features, length=length, fresh=batch.fresh.minimum(length), recency=batch.recency, labels=batch.labels)
+    return replace(batch, features=features, length=length, fresh=batch.fresh.minimum(length))
 
 
 def _reorder(batch: Batch[Tensor], chosen: Tensor, begin: Tensor, extent: Tensor, keys: Tensor) -> Batch[Tensor]:
@@ -63,7 +65,7 @@ def _reorder(batch: Batch[Tensor], chosen: Tensor, begin: Tensor, extent: Tensor
     # Places keep their order, but those of the stretch, which all sort as its first place and then by their keys.
     order = torch.where(inside, first[:, None] + keys.to(torch.float64), place.to(torch.float64)).argsort(dim=1)
     features = {name: feature.gather(1, order) for name, feature in batch.features.items()}
-    return Batch(features=features, length=batch.length, fresh=batch.fresh, recency=batch.recency, labels=batch.labels)
+    return replace(batch, features=features)
 
 
 def _replace(batch: Batch[Tensor], masked: Tensor, substituted: Tensor, similar: Tensor | None, choice: Tensor) -> Batch[Tensor]:
@@ -76,4 +78,4 @@ def _replace(batch: Batch[Tensor], masked: Tensor, substituted: Tensor, similar:
         item = torch.where(known & substituted & (drawn != PAD), drawn, item)
     item = torch.where(known & masked, UNKNOWN, item)
     features = {**batch.features, "item": item, TRUTH: batch.item}
-    return Batch(features=features, length=batch.length, fresh=batch.fresh, recency=batch.recency, labels=batch.labels)
+    return replace(batch, features=features)

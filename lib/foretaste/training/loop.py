@@ -199,7 +199,8 @@ class _Fit:
     @torch.no_grad()
     def _judge(self, valid: Pin) -> Verdict:
         self.model.eval()
-        judge = judge_for(self.plan.head, self.plan.label, leave_out_seen=self.plan.leave_out_seen)
+        days = self.plan.sizes.days if self.plan.head == "survival" else None
+        judge = judge_for(self.plan.head, self.plan.label, leave_out_seen=self.plan.leave_out_seen, days=days)
         watched = self.model if isinstance(self.model, Model) and self.model.num_observed else None
         observed = torch.zeros(watched.num_observed if watched else 0, dtype=torch.float64)
         with (
@@ -237,6 +238,7 @@ class _Fit:
             batch_size=self.plan.fit.batch_size,
             features=self.plan.features,
             labels=(self.plan.label,),
+            facts=self.plan.facts,
             epoch=epoch,
             seed=self.plan.seed,
             shuffle=shuffle,

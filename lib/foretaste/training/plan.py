@@ -17,7 +17,7 @@ class Plan:
     """One model to fit.
 
     task:    the task's name, which is the model's too
-    head:    items or binary
+    head:    items, binary or survival
     label:   the column it learns from
     train, valid: pinned rows; without valid it fits all its epochs and judges nothing
     folder:  where checkpoints and weights go: all ranks and the driver see it
@@ -58,6 +58,11 @@ class Plan:
     def features(self) -> tuple[str, ...]:
         """What is read of a row: what the model reads, and the items in any case, since targets and negatives are told by them."""
         return tuple(dict.fromkeys(("item", *(self.blend["features"] if self.blend else self.model.features))))
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Which of contract.FACTS the model reads."""
+        return () if self.blend else self.model.facts or ()
 
     @property
     def options(self) -> dict[str, Any]:
