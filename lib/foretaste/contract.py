@@ -19,18 +19,27 @@ EVENT_TYPES = (
 )  # fmt: skip
 EVENT_CODES: Mapping[str, int] = {name: code for code, name in enumerate(EVENT_TYPES, start=1)}
 
+DAY = 86_400_000_000  # microseconds
 NUM_GAP_BUCKETS = 28
 NUM_HOURS = 24
 NUM_WEEKDAYS = 7
 SPLITS = ("train", "valid", "test")
-CUTS = ("window", "calendar", "event")
+CUTS = ("window", "calendar", "event", "exposure")
+DAILY = ("survival", "incidence")  # heads that answer day by day, see `stayed_away`: who stays away, or the other way round, who comes
 SCALARS = ("length", "fresh", "recency")
-FACTS = ("repeats", "idle_hours", "tenure_hours")
+FACTS = (
+    "repeats", "idle_hours", "tenure_hours", "exposures", "answers",
+    "campaign_kind", "campaign_days", "campaign_items", "bought_promoted", "bought_category",
+)  # fmt: skip
+CODED_FACTS = {"campaign_kind": 16}  # those that are codes, not amounts, and how many codes there are
 """The (B,) numbers that a row as a whole has, all known at its `as_of`, whatever its length; 0 without any event.
 
 repeats       sessions with an event that counts as activity, but the first
 idle_hours    whole hours since the last such event, or, without any, since the first event
 tenure_hours  whole hours since the first such event, or, without any, since the first event
+exposures     campaigns that reached the user before; answers: answers to any
+campaign_…    of rows that ask about a campaign: a code of its kind, how many days it lasts, how many items of the vocabulary it is about
+bought_…      the user's events with an item, or a category, that the campaign is about
 """
 
 FEATURES = ("item", "event", "gap", "opens_session", "price", "category", "hour", "weekday")
@@ -125,6 +134,8 @@ class Future:
     as_of: (N,) int64, microseconds
     reach: (N,) int64, offsets: events [start, reach) are those of the row's own split, beyond the horizon too
     known: (N,) int64, microseconds: what happened before this moment lies in the split
+    answer: (N,) int64, microseconds: when the row's campaign was first answered, at as_of or later, in the split; far ahead if never
+    asked_until: (N,) int64: when answering ends; far ahead where all of it lies in the split, and as_of where the row has no campaign
     """
 
     start: NDArray[np.int64]
@@ -136,6 +147,8 @@ class Future:
     as_of: NDArray[np.int64]
     reach: NDArray[np.int64]
     known: NDArray[np.int64]
+    answer: NDArray[np.int64]
+    asked_until: NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +156,7 @@ class Sizes:
     """How many codes each vocabulary-bound feature has, PAD and UNKNOWN included: the rows of its embedding table.
 
     length: T of the rows that a model learns from; it may score others
-    days:   how many days ahead a head "survival" tells
+    days:   how many days ahead a head of DAILY tells
     """
 
     num_items: int
@@ -180,14 +193,15 @@ class Label:
     compute: Callable[[Future], NDArray[np.int32]]
 
 
-def stayed_away(next_activity: Any, days: int) -> Any:
-    """1 where nobody came within so many days, 0 where somebody did, -1 where less of that time is known. numpy or torch, (N,) → (N,).
+def stayed_away(waited: Any, days: int) -> Any:
+    """1 for who did not come within so many days, 0 for who did, -1 where less of that time is known. numpy or torch, (N, 2) → (N,).
 
-    next_activity: the day of the next activity, from 1 on; or -d: none within d whole days, and nothing is known of those after
+    waited: the day on which somebody came, from 1 on, or 0, and of how many whole days it is known at all. Who came on a day that is
+    known of a time that is not known whole tells nothing either: else those who came would be counted more often than those who did not.
 
-    >>> stayed_away(np.array([1, 14, 15, -14, -13, 0]), 14)
+    >>> stayed_away(np.array([[1, 20], [14, 14], [15, 20], [0, 14], [0, 13], [1, 13]]), 14)
     array([ 0,  0,  1,  1, -1, -1])
     """
-    came = (next_activity >= 1) & (next_activity <= days)
-    away = (next_activity > days) | (next_activity <= -days)
-    return 1 * away - 1 * ~(came | away)
+    day, known = waited[:, 0], waited[:, 1]
+    came, is_known = (day >= 1) & (day <= days), known >= days
+    return 1 * (is_known & ~came) - 1 * ~is_known

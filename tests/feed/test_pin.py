@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from foretaste.contract import FEATURES
+from foretaste.contract import FACTS, FEATURES
 from foretaste.errors import FeedError, TableError
 from foretaste.feed import pin as module
 from foretaste.feed.pin import pin
@@ -22,9 +22,10 @@ def append(warehouse: Warehouse, first: int, last: int, *, split: str = "train",
     """Rows first to last - 1, in row groups of four."""
     arrays = [f"array(0, cast({'id' if name == 'item' else 1} AS int)) AS {name}" for name in FEATURES]
     labels = [f"{'array(1, 0)' if label.width else '1'} AS {label.name}" for label in LABELS]
+    facts = [f"1 AS {name}" for name in FACTS]
     rows = warehouse.spark.range(first, last, numPartitions=files).selectExpr(
         "concat('u', id) AS user_id", f"'{split}' AS split", f"'{cut}' AS cut", "timestamp'2024-01-01' AS as_of",
-        "1 AS length", "1 AS fresh", "1 AS recency", *arrays, *labels,
+        "1 AS length", "1 AS fresh", "1 AS recency", *arrays, *facts, *labels, "CAST(NULL AS string) AS campaign_id",
     )  # fmt: skip
     with warehouse.rows_per_group(4):
         warehouse.append(SEQUENCES, SEQUENCES.select(rows))

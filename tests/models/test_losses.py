@@ -123,9 +123,10 @@ def test_binary_cross_entropy_by_hand() -> None:
 def test_survival_loss_by_hand() -> None:
     """Hazards of 1/4 and 1/2 on two days: of who came on the second, had not come by the first, came later, and tells nothing."""
     hazards = torch.tensor([[log(1 / 3), 0.0]] * 4)
-    each = [survival_loss(hazards[row : row + 1], torch.tensor([day])).item() for row, day in enumerate((2, -1, 9, 0))]
+    waited = torch.tensor([[2, 9], [0, 1], [9, 9], [0, 0]])
+    each = [survival_loss(hazards[row : row + 1], waited[row : row + 1]).item() for row in range(4)]
     assert each == pytest.approx([-log(3 / 4 * 1 / 2), -log(3 / 4), -log(3 / 4 * 1 / 2), 0.0])
-    assert survival_loss(hazards, torch.tensor([2, -1, 9, 0])).item() == pytest.approx(sum(each))
+    assert survival_loss(hazards, waited).item() == pytest.approx(sum(each))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import torch
 from foretaste import registry
 from foretaste.contract import EVENT_CODES, FIRST_INDEX, Batch, Sizes
 from foretaste.models import build
+from foretaste.tasks import TASKS
 
 LENGTH = 6
 OPTIONS: dict[str, Any] = {"embedding": 8, "hidden": [8], "dropout": 0.0, "features": ["item"], "tied": True}
@@ -39,8 +40,8 @@ def store(
     seed: int = 0,
     model: str = "gru",
 ) -> registry.StoredModel:
-    """The next version of `task`'s model: a network for items, or for a binary label where `base_rate` is given."""
-    head, label = ("items", "next_items") if base_rate is None else ("binary", "returns")
+    """The next version of `task`'s model; base_rate: of one that ranks no items."""
+    head, label = TASKS[task].head, TASKS[task].label.name
     sizes = Sizes(num_items=FIRST_INDEX + len(counts))
     torch.manual_seed(seed)
     network = build(model, head=head, label=label, sizes=sizes, **{**OPTIONS, "hidden": (8,), "features": ("item",)})
@@ -97,4 +98,4 @@ def record_batch(rows: Batch[np.ndarray], user_ids: Sequence[str]) -> pa.RecordB
 def session(user: str, *events: tuple[datetime, str, str]) -> tuple[Any, ...]:
     """A row of the sessions table from its events: (time, item, type), oldest first."""
     times, items, kinds = ([event[place] for event in events] for place in range(3))
-    return (user, f"{user} {times[0]}", times[0], times[-1], len(events), times, items, kinds, [None] * len(events), [None] * len(events))
+    return (user, f"{user} {times[0]}", times[0], times[-1], len(events), times, items, kinds, *[[None] * len(events)] * 3)

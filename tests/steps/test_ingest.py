@@ -6,12 +6,24 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from foretaste.errors import ForetasteError, SourceError
-from foretaste.settings import EventColumns, IngestSettings, ItemColumns, ItemFile, Settings, SourceSettings, TimeFormat
+from foretaste.settings import (
+    CampaignColumns,
+    CampaignFile,
+    EventColumns,
+    IngestSettings,
+    ItemColumns,
+    ItemFile,
+    Settings,
+    SourceSettings,
+    TimeFormat,
+)
 from foretaste.steps.ingest import ingest
 from foretaste.steps.report import StepReport
 from foretaste.tables import Warehouse
+from foretaste.tables.campaigns import CAMPAIGNS
 from foretaste.tables.events import EVENTS
 from foretaste.tables.items import ITEMS
 from foretaste.tables.quarantine import QUARANTINE
@@ -157,3 +169,21 @@ def test_the_simulated_data_is_called_so(warehouse: Warehouse, spark: SparkSessi
     assert set(told) == {"purchase", "exposure", "coupon"}
     assert sum(told.values()) == added
     assert report.written["items"] == 92_331
+
+
+def test_campaigns_are_upserted_and_those_without_a_time_left_out(warehouse: Warehouse, tmp_path: Path) -> None:
+    path = write(tmp_path / "events.csv", *GOOD)
+    told = tmp_path / "campaigns.csv"
+    columns = CampaignColumns(campaign_id="id", kind="sort", starts_at="from", ends_at="to", item_id="about")
+    file = CampaignFile(path=str(told), format="csv", columns=columns)
+    told.write_text("id,sort,from,to,about\nc1,app,2024-05-01,2024-05-09,a\nc1,app,2024-05-01,2024-05-09,b\nc2,app,soon,2024-05-09,a\n")
+    report = ingest(warehouse, settings_for(path, campaigns=file))
+    assert (report.read["campaign records"], report.written["campaigns"]) == (3, 1)
+    assert report.notes[-1] == "1 campaign record left out: without an id, or a start and an end in this order"
+    told.write_text("id,sort,from,to,about\nc1,app,2024-05-01,2024-05-10,a\nc3,mail,2024-05-01,2024-05-09,\n")
+    assert ingest(warehouse, settings_for(path, campaigns=file)).written["campaigns"] == 2
+    rows = warehouse.read(CAMPAIGNS).select("campaign_id", "kind", F.date_format("ends_at", "d").alias("day"), "items").collect()
+    assert sorted((row.campaign_id, row.kind, row.day, row["items"]) for row in rows) == [
+        ("c1", "app", "10", ["a"]),
+        ("c3", "mail", "9", []),
+    ]

@@ -15,6 +15,7 @@ from foretaste.errors import ModelError, SettingsError, TableError
 from foretaste.settings import Settings, WarehouseSettings
 from foretaste.steps.score import score
 from foretaste.tables import Warehouse
+from foretaste.tables.campaigns import CAMPAIGNS
 from foretaste.tables.scores import SCORES
 from foretaste.tables.sessions import SESSIONS
 from foretaste.tables.vocabulary import VOCABULARY
@@ -151,6 +152,32 @@ def test_reruns_replace_their_own_run_whole_under_the_eyes_of_a_reader(scored: W
     assert after[("interest", last)][0] == 5
     versions = warehouse.read(SCORES).select("task", F.unix_seconds("as_of"), "model_version").distinct().collect()
     assert sorted(row.model_version for row in versions) == [1, 1, 1, 2]
+
+
+def test_each_user_is_told_of_each_campaign_that_is_not_over(spark: SparkSession, tmp_path: Path) -> None:
+    """One is over, one runs and one is yet to start; whoever is of interest for them is named once, with the better one first."""
+    warehouse = shop(spark, tmp_path / "warehouse")
+    store(Path(warehouse.path), COUNTS, task="campaign", calibration={"slope": 1.0, "intercept": 0.0}, base_rate=0.1)
+    wanted = settings(as_of=FIRST_RUN).model_copy(update={"tasks": {"campaign": settings().tasks["interest"]}})
+    with pytest.raises(SettingsError, match="no campaign runs at 2024-03-01 20:00 or later"):
+        score(warehouse, wanted)
+    days = {"spring": (-9, -1), "summer": (-1, 9), "autumn": (90, 99)}
+    rows = [(name, "app", FIRST + timedelta(days=start), FIRST + timedelta(days=end), ["milk"]) for name, (start, end) in days.items()]
+    warehouse.overwrite(CAMPAIGNS, spark.createDataFrame(rows, CAMPAIGNS.ddl))
+    assert score(warehouse, wanted).written == {"scores of campaign": 4}
+    found = targets(warehouse, "campaign")
+    assert set(found) == {"ann", "bob", "cat", "dan"}
+    for user, told in found.items():
+        assert {name for name, _ in told} == {"summer", "autumn"}
+        assert told[0][1] >= told[1][1]
+        assert (told[0][1] == 0.1) is (user in ("cat", "dan"))  # the base rate, for want of history
+
+    one = wanted.model_copy(update={"scoring": wanted.scoring.model_copy(update={"campaigns": ("spring",)})})
+    score(warehouse, one)
+    assert {name for told in targets(warehouse, "campaign").values() for name, _ in told} == {"spring"}
+    none = wanted.model_copy(update={"scoring": wanted.scoring.model_copy(update={"campaigns": ("winter",)})})
+    with pytest.raises(SettingsError, match=r"there is no campaign winter \(scoring.campaigns\)"):
+        score(warehouse, none)
 
 
 def test_without_a_model_or_a_session_or_a_task_nothing_is_written(warehouse: Warehouse) -> None:

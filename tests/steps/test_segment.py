@@ -36,7 +36,7 @@ def write(warehouse: Warehouse, as_of: datetime = AS_OF) -> None:
 
 def session(user: str, at: datetime, category: list[str]) -> tuple[Any, ...]:
     size = len(category)
-    return (user, f"{user} {at}", at, at, size, [at] * size, category, ["view"] * size, [1.0] * size, category)
+    return (user, f"{user} {at}", at, at, size, [at] * size, category, ["view"] * size, [1.0] * size, category, [None] * size)
 
 
 def of(**segments: Any) -> Settings:

@@ -57,8 +57,10 @@ def sequence_rows(split: str, cut: str, number: int) -> list[tuple[Any, ...]]:
     labels = [
         *(batch.facts[name].tolist() for name in FACTS),
         wide.tolist(),
+        np.zeros((number, 2), dtype=np.int32).tolist(),  # of campaigns
         batch.labels["next_activity"].tolist(),
         batch.labels["returns"].tolist(),
+        [None] * number,
     ]
     return [(f"user {row}", split, cut, moments[row], *values) for row, values in enumerate(zip(*arrays, *labels, strict=True))]
 

@@ -1,5 +1,7 @@
 """Sessions in Arrow batches → whole users' integers. Every session here is one that a reader can see whole."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -19,13 +21,16 @@ CODES = Codes(
     event_types=("view", "purchase"),
     activity=("purchase",),
     zone=UTC_ZONE,
+    campaigns=pa.array(["easter", "may"]),
+    answers=("coupon",),
 )
-Session = tuple[str, list[tuple[int, str | None, str, float | None, str | None]]]  # user, (second, item, type, price, category)
+Session = tuple[str, list[tuple[Any, ...]]]  # user, (second, item, type, price, category and, if it has one, campaign)
 
 
 def batch(*sessions: Session) -> pa.RecordBatch:
     columns = [[[event[place] for event in events] for _, events in sessions] for place in range(5)]
     times = [[second * SECOND for second in seconds] for seconds in columns[0]]
+    campaigns = [[event[5] if len(event) > 5 else None for event in events] for _, events in sessions]
     return pa.RecordBatch.from_pydict(
         {
             "user_id": pa.array([user for user, _ in sessions], pa.string()),
@@ -34,13 +39,14 @@ def batch(*sessions: Session) -> pa.RecordBatch:
             "event_type": pa.array(columns[2], pa.list_(pa.string())),
             "price": pa.array(columns[3], pa.list_(pa.float64())),
             "category": pa.array(columns[4], pa.list_(pa.string())),
+            "campaign_id": pa.array(campaigns, pa.list_(pa.string())),
         }
     )
 
 
-def by_user(*batches: pa.RecordBatch) -> dict[str, dict[str, list[int]]]:
+def by_user(*batches: pa.RecordBatch) -> dict[str, dict[str, list[Any]]]:
     """user → feature → its values; "time" in seconds and "began" are there too."""
-    found: dict[str, dict[str, list[int]]] = {}
+    found: dict[str, dict[str, list[Any]]] = {}
     for users, events, began in histories(batches, CODES):
         for place, user in enumerate(users.to_pylist()):
             assert user not in found  # a user comes whole, once
@@ -52,6 +58,10 @@ def by_user(*batches: pa.RecordBatch) -> dict[str, dict[str, list[int]]]:
                 "time": (events.time[theirs] // SECOND).tolist(),
                 "began": [int(began[place]) // SECOND],
             }
+            assert events.contacts is not None
+            those = slice(events.contacts.offset[place], events.contacts.offset[place + 1])
+            columns = (events.contacts.time[those] // SECOND, events.contacts.campaign[those], events.contacts.is_answer[those])
+            found[user]["contacts"] = [list(contact) for contact in zip(*(column.tolist() for column in columns), strict=True)]
     return found
 
 
@@ -73,6 +83,24 @@ def test_every_feature_of_an_event() -> None:
     assert history["category"] == [2, 1, 1, 2]
     assert history["hour"] == [1, 1, 2, 2]
     assert history["weekday"] == [4, 4, 5, 5]  # 1970 began on a Thursday
+
+
+def test_contacts_lie_beside_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever batches end. A purchase within a campaign is no contact, and of a campaign that nobody knows nothing is told."""
+    monkeypatch.setattr(module, "BLOCK_EVENTS", 1)
+    sessions: list[Session] = [
+        ("ann", [(1, None, "exposure", None, None, "may"), (2, "tea", "purchase", None, None, "may")]),
+        ("ann", [(3, None, "coupon", None, None, "may"), (4, None, "exposure", None, None, "unheard of")]),
+        ("bob", [(5, "tea", "view", None, None)]),
+        ("cat", [(6, None, "exposure", None, None, "easter")]),
+        ("cat", [(7, None, "coupon", None, None, "easter"), (8, None, "coupon", None, None, None)]),
+    ]
+    found = by_user(*[batch(session) for session in sessions])
+    assert found == by_user(batch(*sessions))
+    assert {user: theirs["contacts"] for user, theirs in found.items()} == {
+        "ann": [[1, 1, False], [3, 1, True]], "bob": [], "cat": [[6, 0, False], [7, 0, True]],
+    }  # fmt: skip
+    assert (found["ann"]["item"], found["cat"]["item"]) == ([2], [])
 
 
 def test_unknown_items_are_told_apart_as_targets() -> None:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -11,13 +12,14 @@ from foretaste.contract import FEATURES
 from foretaste.errors import SettingsError, TableError
 from foretaste.settings import SequenceSettings
 from foretaste.tables import sequences
+from foretaste.tables.contacts import Campaigns
 from foretaste.tables.sequences import SEQUENCES, Bounds
 from foretaste.tables.sessions import SESSIONS
 from foretaste.tables.vocabulary import VOCABULARY
 from tests.tables.leaks import leaked
 
 MONDAY = datetime(2024, 4, 1)
-Event = tuple[float, str | None, str, float | None, str | None]  # hours after Monday, item, type, price, category
+Event = tuple[Any, ...]  # hours after Monday, item, type, price, category and, if it has one, campaign
 VALID_FROM, TEST_FROM = MONDAY + timedelta(days=7), MONDAY + timedelta(days=14)
 BOUNDS = Bounds(valid_from=VALID_FROM, test_from=TEST_FROM, until=MONDAY + timedelta(days=21), fitted_until=VALID_FROM)
 PROTOCOLS = ("global_time", "session_next_item", "leave_one_out")
@@ -32,7 +34,8 @@ def sessions_of(spark: SparkSession, *sessions: tuple[str, list[Event]]) -> Data
     for place, (user, events) in enumerate(sessions):
         hours, *columns = ([event[column] for event in events] for column in range(5))
         times = [(MONDAY + timedelta(hours=hour)).replace(tzinfo=UTC) for hour in hours]
-        rows.append((user, f"s{place:02}", times[0], times[-1], len(events), times, *columns))
+        campaigns = [event[5] if len(event) > 5 else None for event in events]
+        rows.append((user, f"s{place:02}", times[0], times[-1], len(events), times, *columns, campaigns))
     return spark.createDataFrame(rows, SESSIONS.ddl)
 
 
@@ -81,6 +84,52 @@ def test_rows_of_one_user(spark: SparkSession, words: DataFrame) -> None:
     ]
 
 
+def _seconds(hours: float) -> int:
+    return int(MONDAY.replace(tzinfo=UTC).timestamp() + hours * 3600)
+
+
+SPRING = Campaigns(
+    ids=("easter", "may"),
+    kind=np.array([1, 2], dtype=np.int32),
+    days=np.array([5, 3], dtype=np.int32),
+    ends=np.array([(_seconds(130)) * 1_000_000, _seconds(170) * 1_000_000], dtype=np.int64),
+    items=(np.array([2], dtype=np.int32), np.array([3, 4], dtype=np.int32)),
+    categories=(np.array([2], dtype=np.int32), np.array([], dtype=np.int32)),
+)
+
+
+def test_a_row_for_each_user_whom_a_campaign_reached(spark: SparkSession, words: DataFrame) -> None:
+    """Both campaigns reach ann at hour 102; she redeems two of the first's coupons, and its answers are all known when training ends. The
+    other is not over then. An answer to a campaign that no table has is none.
+    """
+    asked: list[tuple[str, list[Event]]] = [
+        ("ann", [(102, None, "exposure", None, None, "easter"), (102, None, "exposure", None, None, "may")]),
+        ("ann", [(126, None, "coupon", None, None, "easter"), (127, None, "coupon", None, None, "easter")]),
+        ("ann", [(128, None, "coupon", None, None, "unheard of")]),
+        ("bob", [(129, None, "exposure", None, None, "may")]),
+    ]
+    sessions = sessions_of(spark, *ANN[:2], *asked[:3], *ANN[2:], asked[3])
+    built = sequences.build(sessions, words, settings(), BOUNDS, ["train"], SPRING)
+    rows = built.where("cut = 'exposure'").orderBy("user_id", "campaign_id").collect()
+    names = ("user_id", "campaign_id", "length", "item", "answer_day", "exposures", "answers", "campaign_kind", "campaign_days",
+             "campaign_items", "bought_promoted", "bought_category", "next_items")  # fmt: skip
+    found = [tuple(row[name][:2] if name == "next_items" else row[name] for name in names) for row in rows]
+    over = 9999
+    assert found == [
+        ("ann", "easter", 4, [2, 3, 1, 4], [1, over], 0, 0, 1, 5, 1, 1, 2, [0, 0]),
+        ("ann", "may", 4, [2, 3, 1, 4], [0, 2], 0, 0, 2, 3, 2, 2, 0, [0, 0]),  # of its answers 66 hours are known
+        ("bob", "may", 0, [0, 0, 0, 0], [0, 1], 0, 0, 2, 3, 2, 0, 0, [0, 0]),
+    ]
+    later = sequences.latest(sessions, words, settings(), MONDAY + timedelta(hours=150), SPRING, ("may",)).orderBy("user_id").collect()
+    assert [(row.user_id, row.campaign_id, row.exposures, row.answers, row.bought_promoted) for row in later] == [
+        ("ann", "may", 2, 2, 2),
+        ("bob", "may", 1, 0, 0),
+    ]
+    others = built.where("cut != 'exposure'").drop("exposures", "answers")
+    without = sequences.build(sessions, words, settings(), BOUNDS, ["train"]).drop("exposures", "answers")
+    assert others.exceptAll(without).isEmpty()  # campaigns change nothing else
+
+
 def test_every_feature(spark: SparkSession, words: DataFrame) -> None:
     (row,) = sequences.latest(sessions_of(spark, *ANN), words, settings(length=6), MONDAY + timedelta(hours=169)).collect()
     assert (row.user_id, row.length, row.fresh, row.recency) == ("ann", 4, 4, 20)  # 68 hours: 18 bits
@@ -114,10 +163,6 @@ def test_latest_is_what_the_model_was_judged_on(spark: SparkSession, words: Data
     now = sequences.latest(sessions, words, settings(), BOUNDS.valid_from).select(columns).orderBy("user_id").collect()
     assert now == judged.select(columns).orderBy("user_id").collect()
     assert len(now) == 2
-
-
-def _seconds(hours: float) -> int:
-    return int(MONDAY.replace(tzinfo=UTC).timestamp() + hours * 3600)
 
 
 def test_hours_and_weekdays_are_the_shops(spark: SparkSession, words: DataFrame) -> None:
@@ -195,7 +240,7 @@ def features(spark: SparkSession, words: DataFrame, request: pytest.FixtureReque
     for name, sessions in frames.items():
         built = sequences.build(sessions_of(spark, *sessions), words, wanted, BOUNDS)
         rows = built.where(F.unix_seconds("as_of") <= _seconds(MOMENT)).drop("split").collect()
-        labels = ("next_items", "returns")
+        labels = [label.name for label in sequences.LABELS]
         keyed = {(row.cut, row.user_id, row.as_of): row.asDict() for row in rows}
         found[f"{name} labels"] = {key: [row.pop(label) for label in labels] for key, row in keyed.items()}
         found[name] = keyed

@@ -49,6 +49,7 @@ def test_a_session_in_full(spark: SparkSession) -> None:
     assert tuple(times) == ([noon, noon, noon + 1800], noon, noon + 1800)
     assert (row.user_id, row.num_events, row.item_id) == ("ann", 3, [None, "milk", "milk"])
     assert (row.event_type, row.price, row.category) == (["search", "view", "purchase"], [None, 1.5, 1.0], [None, "dairy", "dairy"])
+    assert row.campaign_id == [None, None, "c7"]
 
 
 def test_only_a_longer_pause_closes_a_session(spark: SparkSession) -> None:

@@ -21,7 +21,7 @@ def sessions_of(spark: SparkSession, *sessions: list[Event]) -> DataFrame:
     for place, events in enumerate(sessions):
         days, *columns = ([event[column] for event in events] for column in range(5))
         times = [(DAY + timedelta(days=day)).replace(tzinfo=UTC) for day in days]
-        rows.append(("ann", f"s{place}", times[0], times[-1], len(events), times, *columns))
+        rows.append(("ann", f"s{place}", times[0], times[-1], len(events), times, *columns, [None] * len(events)))
     return spark.createDataFrame(rows, SESSIONS.ddl)
 
 

@@ -2,21 +2,20 @@
 
 import numpy as np
 
-from foretaste.contract import Future, stayed_away
+from foretaste.contract import DAY, Future, stayed_away
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tasks import TASKS
+from foretaste.tasks.campaign import answer_day
 from foretaste.tasks.churn import next_activity
 from foretaste.tasks.interest import NUM_NEXT_ITEMS, next_items
 from foretaste.tasks.returns import returns
-
-DAY = 24 * 3_600_000_000
 
 
 def future(start: list[int], stop: list[int], item: list[int], **others: list[float]) -> Future:
     """others: time, is_active (of events), as_of, reach, known (of rows); times in days, 0 unless given."""
     items = np.array(item, dtype=np.int32)
-    days = {name: (np.array(others.get(name, [0] * size)) * DAY).astype(np.int64) for name, size in
-            (("time", len(item)), ("as_of", len(start)), ("known", len(start)))}  # fmt: skip
+    rows = dict.fromkeys(("as_of", "known", "answer", "asked_until"), len(start))
+    days = {name: (np.array(others.get(name, [0] * size)) * DAY).astype(np.int64) for name, size in {"time": len(item), **rows}.items()}
     return Future(
         start=np.array(start, dtype=np.int64),
         stop=np.array(stop, dtype=np.int64),
@@ -69,9 +68,19 @@ def test_the_next_activity_s_day_or_how_long_nobody_came() -> None:
                time=[1, 1.5, 3.25, 6, 8, 1], is_active=[0, 1, 0, 1, 1, 0],
                as_of=[0, 0.5, 4, 3.25, 0], reach=[5, 5, 5, 3, 6], known=[9, 9, 9, 6, 3.5])
     )  # fmt: skip
-    assert found.tolist() == [2, 1, 2, -2, -3]
+    assert found.tolist() == [[2, 9], [1, 8], [2, 5], [0, 2], [0, 3]]
     assert stayed_away(found, 2).tolist() == [0, 0, 0, 1, 1]
     assert stayed_away(found, 3).tolist() == [0, 0, 0, -1, 1]
+    assert stayed_away(found, 6).tolist() == [0, 0, -1, -1, -1]  # the third came, but of six days only five are known
+
+
+def test_the_day_of_the_answer_to_a_campaign() -> None:
+    """On the third day, at once, after the split's end (which is not known), not by then, and not before it was over."""
+    far = 10**6
+    times = {"as_of": [1] * 5, "known": [10] * 5, "answer": [3.5, 1, 12, far, far], "asked_until": [10, 10, 10, 10, far]}
+    found = answer_day(future([0] * 5, [0] * 5, [2], **times))
+    assert found[:4].tolist() == [[3, 9], [1, 9], [0, 9], [0, 9]]
+    assert stayed_away(found, 28).tolist() == [-1, -1, -1, -1, 1]
 
 
 def test_every_task_has_its_label_in_sequences() -> None:

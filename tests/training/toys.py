@@ -25,8 +25,8 @@ LENGTH = 6
 def rows(num_rows: int) -> Batch[torch.Tensor]:
     """Items 2 … 7 follow each other in a circle, from any start; `next_items` is what comes next.
 
-    `event` is 2 where the item is odd, else 1; `returns` is 1 where the last item is odd, and then the next activity is on day 2; else
-    none is seen for 5 days, or, of each fifth row, for 1.
+    `event` is 2 where the item is odd, else 1; `returns` is 1 where the last item is odd, and then the next activity is on day 2 of 5
+    that are known; of each fifth row one day is.
     """
     start = torch.arange(num_rows) % 6
     length = 2 + torch.arange(num_rows) % (LENGTH - 1)
@@ -35,15 +35,15 @@ def rows(num_rows: int) -> Batch[torch.Tensor]:
     item = torch.where(position >= LENGTH - length[:, None], item, 0)
     following = 2 + (item[:, -1] - 1) % 6
     labels = {"next_items": torch.stack([following, torch.zeros_like(following)], dim=1), "returns": item[:, -1] % 2}
-    unseen = torch.where(torch.arange(num_rows) % 5 == 4, -1, -5)
-    labels["next_activity"] = torch.where(labels["returns"] == 1, 2, unseen)
+    known = torch.where(torch.arange(num_rows) % 5 == 4, 1, 5)
+    labels["next_activity"] = torch.stack([torch.where((labels["returns"] == 1) & (known > 1), 2, 0), known], dim=1)
     return Batch(
         features={"item": item.int(), "event": torch.where(item > 0, 1 + item % 2, 0).int(), "gap": torch.where(item > 0, 2, 0).int()},
         length=length.int(),
         fresh=length.int(),
         recency=torch.full((num_rows,), 5).int(),
         labels={name: label.int() for name, label in labels.items()},
-        facts={name: torch.full((num_rows,), number).int() for name, number in zip(FACTS, (3, 9, 90), strict=True)},
+        facts={name: torch.full((num_rows,), number).int() for name, number in zip(FACTS, (3, 9, 90, *[0] * 7), strict=True)},
     )
 
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from foretaste.contract import FIRST_INDEX, UNKNOWN, Batch, Sizes
+from foretaste.contract import CODED_FACTS, FACTS, FIRST_INDEX, UNKNOWN, Batch, Sizes
 from foretaste.errors import ModelError
 from foretaste.evaluation.judge import Scorer
 from foretaste.models import Counted, build_counted
@@ -119,7 +119,24 @@ def recency(batch: Batch[Tensor]) -> Tensor:
     return batch.facts["idle_hours"].double().log1p()[:, None]
 
 
-REGRESSIONS: Mapping[str, tuple[Numbers, Sequence[str]]] = {"recency": (recency, ()), "logistic_rfm": (rfm, RFM_FEATURES)}
+def answers(batch: Batch[Tensor]) -> Tensor:
+    """(B, 1) float64: log1p of the campaigns that were answered before. Its regression orders users by that alone."""
+    return batch.facts["answers"].double().log1p()[:, None]
+
+
+def all_facts(batch: Batch[Tensor]) -> Tensor:
+    """(B, F) float64: log1p of every amount among the facts, and one-hot codes."""
+    amounts = [batch.facts[name].double().log1p()[:, None] for name in FACTS if name not in CODED_FACTS]
+    codes = [torch.nn.functional.one_hot(batch.facts[name].long(), number).double() for name, number in CODED_FACTS.items()]
+    return torch.cat([*amounts, *codes], dim=1)
+
+
+REGRESSIONS: Mapping[str, tuple[Numbers, Sequence[str]]] = {
+    "recency": (recency, ()),
+    "logistic_rfm": (rfm, RFM_FEATURES),
+    "coupon_users": (answers, ()),
+    "logistic_facts": (all_facts, ()),
+}
 """What a logistic regression sees, and the features that it reads for that."""
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foretaste.contract import FIRST_INDEX, NUM_GAP_BUCKETS, Batch
+from foretaste.contract import CODED_FACTS, FIRST_INDEX, NUM_GAP_BUCKETS, Batch
 from foretaste.models.losses import Objective, binary_cross_entropy, cross_entropy, sampled, survival_loss
 from foretaste.models.negatives import Negatives, log_uniform
 from foretaste.models.rows import last
@@ -17,6 +17,8 @@ TRUTH = "truth"
 """A feature that no model reads: the items as they happened, where `item` was changed to learn from (see training/augment.py)."""
 
 RECENCY_WIDTH = 16
+CODE_WIDTH = 4
+FEW = -3.0  # the logit of a hazard to start from: one in twenty comes on a day
 FACT_SCALE = 4.0  # log1p of a month's hours is 6.6
 INIT_STD = 0.1  # of embeddings: N(0, 1) would start a tied softmax far from the popularity that its bias starts at
 
@@ -101,20 +103,31 @@ def next_item_targets(batch: Batch[Tensor], label: str, *, least: int = FIRST_IN
 
 
 class _RowHead(nn.Module):
-    """Something of a row as a whole, from the state after its last event, how long ago that was (`recency`), and its `facts`."""
+    """Something of a row as a whole, from the state after its last event, how long ago that was (`recency`), and its `facts`.
+
+    Amounts go in twice, into the layer of hidden units and straight to the answer: few rows teach a line through facts sooner than a
+    network (wide and deep; Cheng et al. 2016).
+    """
 
     def __init__(self, *, width: int, facts: tuple[str, ...] = (), outputs: int = 1) -> None:
         super().__init__()
-        self.facts = facts
+        self.amounts = tuple(name for name in facts if name not in CODED_FACTS)
+        self.codes = nn.ModuleDict({name: nn.Embedding(CODED_FACTS[name], CODE_WIDTH) for name in facts if name in CODED_FACTS})
         self.recency = nn.Embedding(NUM_GAP_BUCKETS, RECENCY_WIDTH)
-        self.hidden = nn.Linear(width + RECENCY_WIDTH + len(facts), width)
+        self.hidden = nn.Linear(width + RECENCY_WIDTH + len(self.amounts) + CODE_WIDTH * len(self.codes), width)
         self.out = nn.Linear(width, outputs)
+        self.wide = nn.Linear(len(self.amounts), 1, bias=False) if self.amounts else None
+        if self.wide is not None:
+            nn.init.zeros_(self.wide.weight)
         nn.init.normal_(self.recency.weight, std=INIT_STD)
 
     def answer(self, state: Tensor, batch: Batch[Tensor]) -> Tensor:
-        facts = [batch.facts[name].to(state.dtype).log1p()[:, None] / FACT_SCALE for name in self.facts]
-        known = torch.cat([state, self.recency(batch.recency), *facts], dim=1)  # (B, H + R + facts)
-        return self.out(torch.relu(self.hidden(known)))  # type: ignore[no-any-return]  # (B, outputs)
+        amounts = [batch.facts[name].to(state.dtype).log1p()[:, None] for name in self.amounts]
+        codes = [table(batch.facts[name]) for name, table in self.codes.items()]
+        scaled = [amount / FACT_SCALE for amount in amounts]
+        known = torch.cat([state, self.recency(batch.recency), *scaled, *codes], dim=1)  # (B, H + R + facts)
+        answer: Tensor = self.out(torch.relu(self.hidden(known)))  # (B, outputs)
+        return answer if self.wide is None else answer + self.wide(torch.cat(amounts, dim=1))
 
 
 class BinaryHead(_RowHead):
@@ -132,20 +145,22 @@ class BinaryHead(_RowHead):
 
 
 class SurvivalHead(_RowHead):
-    """When will somebody be back: a hazard for each of D days, the chance to come on that day for who did not come before.
+    """When will somebody come: a hazard for each of D days, the chance to come on that day for who did not come before.
 
     Trained on all that is known of a row, also where its split ends before the answer: such a row tells that nobody came until then
     (discrete-time survival; Gensheimer & Narasimhan 2019, A scalable discrete-time survival model for neural networks).
     """
 
+    sign = 1.0
+
     def __init__(self, *, width: int, facts: tuple[str, ...], days: int) -> None:
         super().__init__(width=width, facts=facts, outputs=days)
-        self.days = days
+        nn.init.constant_(self.out.bias, FEW)
 
     def score(self, state: Tensor, batch: Batch[Tensor]) -> Tensor:
         """(B,): the logit of the chance that nobody comes in all D days."""
         stays_away = self.log_survival(self.answer(state, batch))[:, -1]
-        return stays_away - torch.log(-torch.expm1(stays_away.clamp(max=-1e-7)))
+        return self.sign * (stays_away - torch.log(-torch.expm1(stays_away.clamp(max=-1e-7))))
 
     @staticmethod
     def log_survival(hazards: Tensor) -> Tensor:
@@ -153,8 +168,14 @@ class SurvivalHead(_RowHead):
         return -F.softplus(hazards.float()).cumsum(1)
 
     def select(self, states: Tensor, batch: Batch[Tensor], label: str) -> tuple[Tensor, Tensor]:
-        """(B, D) and (B,): logits of hazards, and labels as contract.stayed_away has them."""
+        """(B, D) and (B, 2): logits of hazards, and labels as contract.stayed_away has them."""
         return self.answer(last(states, batch.length), batch), batch.labels[label]
 
     def loss(self, hazards: Tensor, labels: Tensor, noise: torch.Generator) -> Tensor:
         return survival_loss(hazards, labels)
+
+
+class IncidenceHead(SurvivalHead):
+    """The same, and its score is the logit of the chance that somebody does come."""
+
+    sign = -1.0

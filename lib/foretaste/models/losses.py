@@ -160,12 +160,13 @@ def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="sum")
 
 
-def survival_loss(hazards: Tensor, next_activity: Tensor) -> Tensor:
-    """The summed log loss of each day that is known, (B, D) logits of hazards against (B,) days as contract.stayed_away has them → ().
+def survival_loss(hazards: Tensor, waited: Tensor) -> Tensor:
+    """The summed log loss of each day that is known, (B, D) logits of hazards against (B, 2) days as contract.stayed_away has them → ().
 
-    Of somebody who came on day d: days 1 … d; of somebody who did not within d days: those.
+    Of somebody who came on day d: days 1 … d; of somebody who did not: the days that are known.
     """
     day = torch.arange(1, hazards.shape[1] + 1, device=hazards.device)  # (D,)
-    came = day == next_activity[:, None]
-    is_known = day <= next_activity.abs()[:, None]
+    came_on, known = waited[:, :1], waited[:, 1:]
+    came = day == came_on
+    is_known = day <= torch.where(came_on > 0, came_on, known)
     return F.binary_cross_entropy_with_logits(hazards.float(), came.float(), weight=is_known.float(), reduction="sum")

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.checkpoint import checkpoint
 
-from foretaste.contract import Batch, Sizes
+from foretaste.contract import DAILY, Batch, Sizes
 from foretaste.errors import ModelError
 from foretaste.models.conditions import Conditions
-from foretaste.models.heads import INIT_STD, BinaryHead, ItemsHead, SurvivalHead
+from foretaste.models.heads import INIT_STD, BinaryHead, IncidenceHead, ItemsHead, SurvivalHead
 from foretaste.models.losses import Loss, Objective
 from foretaste.models.rows import by_length, last, left_aligned
 
@@ -86,10 +86,11 @@ class Model(nn.Module):
             self.head = ItemsHead(width=width, num_items=sizes.num_items, tied=tied_to, with_bias=output_bias, objective=objective)
         elif head == "binary":
             self.head = BinaryHead(width=width, facts=facts)
-        elif head == "survival":
-            self.head = SurvivalHead(width=width, facts=facts, days=sizes.days)
+        elif head in DAILY:
+            kind = SurvivalHead if head == "survival" else IncidenceHead
+            self.head = kind(width=width, facts=facts, days=sizes.days)
         else:
-            raise ModelError(f"no head is called {head!r}", where="the task", fix="Use items, binary or survival.")
+            raise ModelError(f"no head is called {head!r}", where="the task", fix=f"Use items, binary, {' or '.join(DAILY)}.")
         self.noise = torch.Generator()  # for what all ranks must draw alike, such as negatives: the loop seeds it before each step
 
     def encode(self, batch: Batch[Tensor]) -> Tensor:

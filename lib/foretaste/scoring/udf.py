@@ -18,7 +18,7 @@ from foretaste.scoring.filters import Filters, LeftOut
 from foretaste.scoring.scorer import ModelScorer
 
 SCORED = "user_id string, targets array<struct<target_id: string, score: double, reasons: array<string>>>, fallback boolean"
-LEFT_OUT = "left_out"
+LEFT_OUT, ABOUT = "left_out", "campaign_id"
 _MODELS_AT_ONCE = 2  # a worker that has gone on to the next task's model need not keep more
 
 
@@ -52,7 +52,8 @@ class Fallback:
 class ScoreUsers:
     """`rows.mapInArrow(ScoreUsers(…), SCORED)`: from rows with user_id, features and scalars, one row a user, in the same order.
 
-    With `filters`, rows may have a column LEFT_OUT: items that this user is not to be shown.
+    With `filters`, rows may have a column LEFT_OUT: items that this user is not to be shown. A row with a column ABOUT has that as its one
+    target, else, of a task that ranks no items, the task's name.
     """
 
     root: str
@@ -84,8 +85,9 @@ class ScoreUsers:
                 position[row[pair], place] = PAD
         else:
             score = scorer.probability(batch)[:, None]  # (n, 1)
-            position = np.full(score.shape, FIRST_INDEX)  # no item has that number here; 0 would be PAD, which is no target
-            ids = pa.array([None] * FIRST_INDEX + [scorer.stored.task])
+            about = rows.column(ABOUT).to_pylist() if ABOUT in rows.schema.names else [scorer.stored.task] * len(score)
+            ids = pa.array([None] * FIRST_INDEX + about)  # no target has a number below FIRST_INDEX: 0 would be PAD
+            position = FIRST_INDEX + np.arange(len(score))[:, None]
             score[nothing_known] = self.fallback.scores
         columns = [rows.column("user_id"), targets(ids, position, score), pa.array(nothing_known)]
         return pa.RecordBatch.from_arrays(columns, names=["user_id", "targets", "fallback"])

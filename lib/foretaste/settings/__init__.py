@@ -5,6 +5,8 @@ an unknown key or an impossible value is a SettingsError that names the key and 
 """
 
 from foretaste.settings.data import (
+    CampaignColumns,
+    CampaignFile,
     EventColumns,
     IngestSettings,
     ItemColumns,
@@ -36,6 +38,8 @@ __all__ = [
     "AugmentSettings",
     "Baseline",
     "BlendSettings",
+    "CampaignColumns",
+    "CampaignFile",
     "CountedSettings",
     "EvaluationSettings",
     "EventColumns",

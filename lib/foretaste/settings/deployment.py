@@ -8,6 +8,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from foretaste.contract import DAILY
 from foretaste.errors import SettingsError
 from foretaste.settings.data import IngestSettings, SequenceSettings, SessionSettings, SourceSettings, SparkSettings, WarehouseSettings
 from foretaste.settings.explaining import explain
@@ -67,19 +68,18 @@ class Settings(Strict):
     @model_validator(mode="after")
     def _days_to_wait(self) -> "Settings":
         for name, task in self.tasks.items():
-            waits = TASKS[name].head == "survival"
-            if task.within is not None and not waits:
-                raise ValueError(f"tasks.{name}.within belongs to churn; leave it out here")
+            if task.within is not None and TASKS[name].head not in DAILY:
+                raise ValueError(f"tasks.{name}.within belongs to churn and campaign; leave it out here")
             missing = [kind for kind in self.sequences.activity if kind not in self.sequences.event_types]
-            if waits and missing:
+            if name == "churn" and missing:
                 raise ValueError(f"sequences.activity: {missing[0]} is none of sequences.event_types, so tasks.{name} would never see any")
         return self
 
     @model_validator(mode="after")
     def _rows_to_learn_from(self) -> "Settings":
         for name in self.tasks:
-            if TASKS[name].train_cut == "calendar" and self.sequences.protocol != "global_time":
-                raise ValueError(f"tasks.{name} learns from calendar moments, which only sequences.protocol global_time has")
+            if TASKS[name].train_cut != "window" and self.sequences.protocol != "global_time":
+                raise ValueError(f"tasks.{name} learns from {TASKS[name].train_cut} moments, which only sequences.protocol global_time has")
         return self
 
 

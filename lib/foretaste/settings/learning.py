@@ -218,7 +218,7 @@ class BlendSettings(Strict):
 class TaskSettings(Strict):
     """One model to train: for a task of `tasks`. `counted`: how, where model.name is one that is counted.
 
-    within: (churn) the days in which nobody comes back, whole ones; as long as sequences.horizon unless given
+    within: (churn, campaign) so many whole days in which nobody comes back, or somebody answers; sequences.horizon unless given
     """
 
     model: ModelSettings = ModelSettings()

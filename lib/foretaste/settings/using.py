@@ -62,12 +62,16 @@ class FilterSettings(Strict):
 
 
 class ScoringSettings(Strict):
-    """Who is scored when: `as_of` is a moment, or the last event's time where it is not given."""
+    """Who is scored when: `as_of` is a moment, or the last event's time where it is not given.
+
+    campaigns: what task campaign asks about; all that are not over at `as_of` unless given
+    """
 
     as_of: datetime | None = None
     top_k: int = Field(default=20, ge=1, le=1000)
     batch_size: int = Field(default=256, ge=1)
     filters: FilterSettings = FilterSettings()
+    campaigns: tuple[str, ...] = ()
 
 
 class SegmentSettings(Strict):

@@ -1,12 +1,13 @@
 """Raw formats → raw records → judged ones. A source is added by its file and its line in SOURCES."""
 
 from foretaste.errors import SourceError
-from foretaste.sources import completejourney, files
+from foretaste.sources import completejourney, files, school
 from foretaste.sources.records import Source
 
 SOURCES: dict[str, Source] = {
     "files": files,
     "completejourney": completejourney,
+    "school": school,
 }
 
 

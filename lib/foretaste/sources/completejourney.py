@@ -60,6 +60,19 @@ def items(spark: SparkSession, settings: SourceSettings) -> DataFrame | None:
     return products.select(*[fields.get(name, F.lit(None)).cast("string").alias(name) for name in ITEM_FIELDS])
 
 
+def campaigns(spark: SparkSession, settings: SourceSettings) -> DataFrame | None:
+    """A campaign is about the products of its coupons."""
+    coupons = _read(spark, settings, "coupons").select("campaign_id", "product_id").distinct()
+    described = _read(spark, settings, "campaign_descriptions").join(coupons, on="campaign_id", how="left")
+    return described.select(
+        F.col("campaign_id").cast("string"),
+        F.col("campaign_type").cast("string").alias("kind"),
+        F.col("start_date").cast("timestamp").alias("starts_at"),
+        (F.col("end_date").cast("timestamp") + F.expr("INTERVAL 1 DAY")).alias("ends_at"),  # its last day is one of its own
+        F.col("product_id").cast("string").alias("item_id"),
+    )
+
+
 def has_own_ids(settings: SourceSettings) -> bool:
     return False  # those of coupons hold their time
 

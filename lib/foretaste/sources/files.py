@@ -82,6 +82,23 @@ def items(spark: SparkSession, settings: SourceSettings) -> DataFrame | None:
     return parsed.rows.select(*[fields.get(name, F.lit(None)).cast("string").alias(name) for name in ITEM_FIELDS])
 
 
+def campaigns(spark: SparkSession, settings: SourceSettings) -> DataFrame | None:
+    """The campaign file's rows, if there is one."""
+    file = settings.campaigns
+    if file is None:
+        return None
+    mapped = {field: column for field, column in file.columns.model_dump().items() if column is not None}
+    with faults_of(file.path):
+        parsed = FORMATS[file.format](spark, file.path, file.options, Wanted(columns=mapped, key="source.campaigns.columns"))
+    texts = {name: as_text(parsed.fields[name], parsed.kind(name)) for name in ("campaign_id", "kind", "item_id") if name in mapped}
+    texts["campaign_id"] = F.when(F.col("corrupt_line").isNull(), texts["campaign_id"])
+    moments = {name: times.as_timestamp(parsed.fields[name], parsed.kind(name), settings.time) for name in ("starts_at", "ends_at")}
+    return parsed.rows.select(
+        *[texts.get(name, F.lit(None)).cast("string").alias(name) for name in ("campaign_id", "kind", "item_id")],
+        *[moment.alias(name) for name, moment in moments.items()],
+    )
+
+
 def has_own_ids(settings: SourceSettings) -> bool:
     return settings.columns is not None and settings.columns.event_id is not None
 

@@ -32,6 +32,9 @@ class Source(Protocol):
     def items(self, spark: SparkSession, settings: SourceSettings) -> DataFrame | None:
         """ITEM_FIELDS as text, a null item_id where a record does not parse; None if the source has no items."""
 
+    def campaigns(self, spark: SparkSession, settings: SourceSettings) -> DataFrame | None:
+        """What tables.campaigns.build reads; None if the source has no campaigns."""
+
     def has_own_ids(self, settings: SourceSettings) -> bool:
         """Whether event ids are the source's own, so that one of them may come back with another time."""
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pyspark.sql import functions as F
 
 from foretaste.errors import SettingsError
+from foretaste.evaluation.comparison import aligned
 from foretaste.settings import Settings
 from foretaste.steps.evaluate import evaluate
 from foretaste.steps.judging import judge_of
@@ -52,6 +53,7 @@ def backtest(warehouse: Warehouse, settings: Settings) -> StepReport:
         for fold in folds
     ]
     values: dict[str, dict[tuple[str, int], float]] = {name: {} for name in settings.tasks}
+    worths: dict[str, dict[tuple[str, int], float]] = {name: {} for name in settings.tasks}
     num_rows = num_measurements = 0
     for fold in folds:
         annex = warehouse.annex(f"folds/{fold.number}", EVENTS, SESSIONS)
@@ -72,8 +74,12 @@ def backtest(warehouse: Warehouse, settings: Settings) -> StepReport:
             num_measurements += 1
             if row.metric == _headline(settings, row.task) and " minus " not in row.model:
                 values[row.task][row.model, fold.number] = row.value
+            worth = TASKS[row.task].worth
+            if worth is not None and row.metric == worth.metric and row.model in (row.task, *worth.against):
+                worths[row.task][row.model, fold.number] = row.value
     for task, found in values.items():
         notes += _told(task, _headline(settings, task), found, len(folds), lower_is_better=_lower_is_better(settings, task))
+        notes += _gained(task, worths[task], len(folds))
     return StepReport(step="backtest", read={"test rows": num_rows}, written={"metrics": num_measurements}, notes=tuple(notes))
 
 
@@ -111,6 +117,19 @@ def _headline(settings: Settings, task: str) -> str:
 
 def _lower_is_better(settings: Settings, task: str) -> bool:
     return _headline(settings, task) in judge_of(settings, TASKS[task]).lower_is_better
+
+
+def _gained(task: str, values: Values, folds: int) -> Sequence[str]:
+    """A table: what acting on the answers comes to in a shop's own terms, beside what it could do without the model."""
+    worth = TASKS[task].worth
+    if worth is None or not values:
+        return []
+    scorers = [name for name in (task, *worth.against) if (name, 0) in values]
+    rows = [["", "mean", *(f"fold {fold}" for fold in range(folds))]]
+    for name in scorers:
+        of_folds = [worth.times * values[name, fold] for fold in range(folds)]
+        rows.append([name, f"{sum(of_folds) / folds:,.1f}", *(f"{value:,.1f}" for value in of_folds)])
+    return [f"{task}, {worth.words}", *(f"  {line}" for line in aligned(rows))]
 
 
 def _told(task: str, metric: str, values: Values, folds: int, *, lower_is_better: bool) -> Sequence[str]:

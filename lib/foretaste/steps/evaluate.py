@@ -124,10 +124,11 @@ def _baselines(warehouse: Warehouse, settings: Settings, model: StoredModel, row
             yield found
     else:
         learnt = answered(rows.where((F.col("split") == "train") & (F.col("cut") == task.train_cut)), task, model.sizes.days)
-        fits = {name: binary_fit(learnt, task.label.name, numbers, read) for name, (numbers, read) in REGRESSIONS.items()}
+        regressions = {name: REGRESSIONS[name] for name in task.baselines if name in REGRESSIONS}
+        fits = {name: binary_fit(learnt, task.label.name, numbers, read) for name, (numbers, read) in regressions.items()}
         others: dict[str, Scorer] = {"majority": BaseRate(next(iter(fits.values())).base_rate)}
         others |= {name: LogisticRegression(fit.coefficients, fit.intercept, REGRESSIONS[name][0]) for name, fit in fits.items()}
-        if task.head == "survival":
+        if "bg_nbd" in task.baselines:
             others["bg_nbd"] = beta_geometric(learnt, model.sizes.days)
         yield others
 

@@ -1,4 +1,4 @@
-"""Raw files → events, events_quarantine and items."""
+"""Raw files → events, events_quarantine, items and campaigns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ from foretaste.sources.judge import REASONS, judge
 from foretaste.sources.reading import faults_of
 from foretaste.sources.times import strict_patterns
 from foretaste.steps.report import StepReport
-from foretaste.tables import Warehouse, events, items, quarantine
+from foretaste.tables import Warehouse, campaigns, events, items, quarantine
+from foretaste.tables.campaigns import CAMPAIGNS
 from foretaste.tables.events import EVENTS
 from foretaste.tables.items import ITEMS
 from foretaste.tables.quarantine import QUARANTINE
@@ -45,6 +46,7 @@ def _ingest(warehouse: Warehouse, settings: Settings, source: Source) -> StepRep
     where = settings.source.path or settings.source.kind
     raw = source.events(warehouse.spark, settings.source)
     raw_items = source.items(warehouse.spark, settings.source)
+    raw_campaigns = source.campaigns(warehouse.spark, settings.source)
     latest = datetime.now(UTC) + settings.ingest.max_clock_skew
     judged = judge(raw, settings.source.name, settings.ingest.earliest, latest)
     tally = quarantine.tally(judged).persist()
@@ -52,6 +54,7 @@ def _ingest(warehouse: Warehouse, settings: Settings, source: Source) -> StepRep
         with faults_of(where):
             counts = _count(tally)  # the first reading, of every record: a fault shows here
             num_items = None if raw_items is None else _count_items(raw_items)
+            left_out = None if raw_campaigns is None else _count_campaigns(raw_campaigns)
         if not counts.records:
             raise SourceError("there are no rows in it", where=where, fix="Point source.path at files with rows.")
         added = warehouse.insert_new(EVENTS, events.build(judged), within=_span(counts, source.has_own_ids(settings.source)))
@@ -66,6 +69,12 @@ def _ingest(warehouse: Warehouse, settings: Settings, source: Source) -> StepRep
         written[ITEMS.name] = warehouse.upsert(ITEMS, items.build(raw_items))
         if num_items[1]:
             notes.append(f"{num_items[1]:,} item records left out: they do not parse or have no id")
+    if raw_campaigns is not None and left_out is not None:
+        read["campaign records"] = left_out[0]
+        written[CAMPAIGNS.name] = warehouse.upsert(CAMPAIGNS, campaigns.build(raw_campaigns))
+        if left_out[1]:
+            records = "records" if left_out[1] > 1 else "record"
+            notes.append(f"{left_out[1]:,} campaign {records} left out: without an id, or a start and an end in this order")
     return StepReport(step="ingest", read=read, written=written, notes=tuple(notes))
 
 
@@ -87,6 +96,12 @@ def _count_items(raw: DataFrame) -> tuple[int, int]:
     """How many item records there are, and how many of them are of no use."""
     useful = F.count(F.when(F.trim("item_id") != "", 1))
     row = raw.agg(F.count("*"), F.count("*") - useful).head()
+    return (row[0], row[1]) if row else (0, 0)
+
+
+def _count_campaigns(raw: DataFrame) -> tuple[int, int]:
+    """How many campaign records there are, and how many of them are of no use."""
+    row = raw.agg(F.count("*"), F.count("*") - F.count_if(campaigns.is_useful())).head()
     return (row[0], row[1]) if row else (0, 0)
 
 

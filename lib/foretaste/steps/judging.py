@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from foretaste.contract import FACTS, SCALARS, SPLITS
+from foretaste.contract import DAILY, FACTS, SCALARS, SPLITS
 from foretaste.evaluation.baselines import RFM_FEATURES
 from foretaste.evaluation.classification import Binary
 from foretaste.evaluation.judge import Judge
@@ -27,12 +27,15 @@ def judged_splits(settings: Settings, model: str) -> tuple[str, ...]:
 
 
 def answered(rows: DataFrame, task: Task, days: int) -> DataFrame:
-    """The rows with a label that is the answer: for a head "survival", as contract.stayed_away has it, without rows that do not tell."""
-    if task.head != "survival":
+    """The rows with a label that is 1 or 0: for heads that answer day by day as contract.stayed_away has it (or came, "incidence"),
+    without rows that do not tell.
+    """
+    if task.head not in DAILY:
         return rows
-    day = F.col(task.label.name)
-    answer = F.when((day >= 1) & (day <= days), 0).when((day > days) | (day <= -days), 1)
-    return rows.withColumn(task.label.name, answer).where(F.col(task.label.name).isNotNull())
+    day, known = F.element_at(task.label.name, 1), F.element_at(task.label.name, 2)
+    came = (day >= 1) & (day <= days)
+    answer = came if task.head == "incidence" else ~came
+    return rows.where(known >= days).withColumn(task.label.name, answer.cast("int"))
 
 
 def judged_rows(
@@ -40,7 +43,7 @@ def judged_rows(
 ) -> DataFrame:
     """What a Pass reads: the rows of these splits, with these features and what baselines need. days: see `answered`"""
     columns = dict.fromkeys(("item", *features, *(() if task.head == "items" else RFM_FEATURES)))
-    judged = rows.where(F.col("split").isin(*splits) & (F.col("cut") == settings.sequences.judged_cut))
+    judged = rows.where(F.col("split").isin(*splits) & (F.col("cut") == task.judged_cut(settings.sequences.judged_cut)))
     wanted = ("split", F.xxhash64("user_id").alias(USER_HASH), *SCALARS, *columns, task.label.name)
     if task.head != "items":
         return answered(judged, task, days).select(*wanted, *FACTS)

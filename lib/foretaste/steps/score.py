@@ -1,6 +1,7 @@
 """sessions and each task's model → scores: every user, in one commit a task, and scores_flat over them."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,11 +17,13 @@ from foretaste.errors import ModelError, SettingsError, TableError
 from foretaste.registry import StoredModel
 from foretaste.scoring.filters import Filters
 from foretaste.scoring.latents import LATENTS, LatentsOfUsers
-from foretaste.scoring.udf import SCORED, Fallback, ScoreUsers
+from foretaste.scoring.udf import ABOUT, SCORED, Fallback, ScoreUsers
 from foretaste.settings import Settings
 from foretaste.steps.filters import Filtering, filtering
 from foretaste.steps.report import StepReport
+from foretaste.steps.sequence import campaigns_of
 from foretaste.tables import Warehouse, scores, sequences, user_latents
+from foretaste.tables.contacts import NO_CAMPAIGNS, Campaigns
 from foretaste.tables.scores import SCORES
 from foretaste.tables.sessions import SESSIONS
 from foretaste.tables.user_latents import USER_LATENTS
@@ -90,9 +93,24 @@ def _last_event(sessions: DataFrame) -> datetime:
 def _histories(warehouse: Warehouse, settings: Settings, sessions: DataFrame, model: StoredModel, as_of: datetime) -> DataFrame:
     """user_id and what the model reads. The vocabulary is the one it learnt with: a newer one gives the items other numbers."""
     vocabulary = warehouse.spark.createDataFrame(model.vocabulary().to_pandas(), schema=VOCABULARY.ddl)
-    rows: DataFrame = sequences.latest(sessions, vocabulary, settings.sequences, as_of)
+    campaigns = campaigns_of(warehouse, vocabulary) if TASKS[model.task].train_cut == "exposure" else NO_CAMPAIGNS
+    about = _asked(campaigns, settings.scoring.campaigns, as_of) if TASKS[model.task].train_cut == "exposure" else ()
+    rows: DataFrame = sequences.latest(sessions, vocabulary, settings.sequences, as_of, campaigns, about)
     read = dict.fromkeys(("item", *model.model["features"], *model.model.get("facts", ())))  # no other column is carried to Python
-    return rows.select("user_id", *SCALARS, *read)
+    return rows.select("user_id", *SCALARS, *read, *((ABOUT,) if about else ()))
+
+
+def _asked(campaigns: Campaigns, wanted: Sequence[str], as_of: datetime) -> Sequence[str]:
+    """The campaigns that are asked about: those that are wanted, or all that are not over."""
+    unknown = [name for name in wanted if name not in campaigns.ids]
+    if unknown:
+        raise SettingsError(f"there is no campaign {unknown[0]}", where="scoring.campaigns", fix="Ingest it first, with source.campaigns.")
+    running = tuple(wanted) or [name for name, end in zip(campaigns.ids, campaigns.ends, strict=True) if end > scores.microseconds(as_of)]
+    if not running:
+        raise SettingsError(
+            f"no campaign runs at {as_of:%Y-%m-%d %H:%M} or later", where="scoring.campaigns", fix="Ingest one, or name one that is over."
+        )
+    return running
 
 
 def _scored(warehouse: Warehouse, settings: Settings, histories: DataFrame, model: StoredModel, filtered: Filtering | None) -> DataFrame:
@@ -100,7 +118,16 @@ def _scored(warehouse: Warehouse, settings: Settings, histories: DataFrame, mode
     top_k, filters = settings.scoring.top_k, filtered.filters if filtered else None
     fallback = _fallback(model, model.vocabulary(), top_k, filters)
     users = ScoreUsers(**_stored(warehouse, settings, model), top_k=top_k, fallback=fallback, filters=filters)
-    return (filtered.rows if filtered else histories).mapInArrow(users, SCORED)
+    scored: DataFrame = (filtered.rows if filtered else histories).mapInArrow(users, SCORED)
+    return _one_a_user(scored, top_k) if ABOUT in histories.columns else scored
+
+
+def _one_a_user(scored: DataFrame, top_k: int) -> DataFrame:
+    """The targets of a user's rows together, best first."""
+    best_first = "(one, other) -> CASE WHEN one.score > other.score THEN -1 WHEN one.score < other.score THEN 1 ELSE 0 END"
+    together = scored.groupBy("user_id").agg(F.flatten(F.collect_list("targets")).alias("targets"), F.max("fallback").alias("fallback"))
+    by_id = together.withColumn("targets", F.array_sort("targets"))  # ties have an order, too
+    return by_id.withColumn("targets", F.slice(F.expr(f"array_sort(targets, {best_first})"), 1, top_k))
 
 
 def _stored(warehouse: Warehouse, settings: Settings, model: StoredModel) -> dict[str, Any]:

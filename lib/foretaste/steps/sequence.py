@@ -13,12 +13,16 @@ from foretaste.errors import SettingsError
 from foretaste.settings import SequenceSettings, Settings
 from foretaste.steps.changes import changes_since, identity
 from foretaste.steps.report import StepReport
-from foretaste.tables import Warehouse, sequences, vocabulary
+from foretaste.tables import Warehouse, campaigns, sequences, vocabulary
+from foretaste.tables.campaigns import CAMPAIGNS
+from foretaste.tables.contacts import NO_CAMPAIGNS, Campaigns
+from foretaste.tables.items import ITEMS
 from foretaste.tables.sequences import SEQUENCES, Bounds
 from foretaste.tables.sessions import SESSIONS
 from foretaste.tables.vocabulary import VOCABULARY
 
 _EPOCH = datetime(1970, 1, 1)
+_REBUILT_FOR = ("settings", "vocabulary", "campaigns")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,7 @@ def sequence(warehouse: Warehouse, settings: Settings) -> StepReport:
         "sessions": version,
         "sessions_id": identity(warehouse, SESSIONS),
         "settings": json.loads(wanted.model_dump_json()),
+        "campaigns": warehouse.version(CAMPAIGNS) if warehouse.exists(CAMPAIGNS) else None,
     }
     if before and all(before.get(name) == value for name, value in built_from.items()) and _is_at(warehouse, before):
         return StepReport(step="sequence", read={"sessions": sessions.count()}, notes=("nothing new since the last run",))
@@ -52,13 +57,14 @@ def sequence(warehouse: Warehouse, settings: Settings) -> StepReport:
     changes = _changes(warehouse, before) if before.get("settings") == built_from["settings"] else None
     words = _vocabulary(warehouse, sessions, wanted, splits, before, changes)
     built_from |= {"vocabulary": warehouse.version(VOCABULARY), "splits": json.loads(json.dumps(asdict(splits), default=str))}
-    if changes is None or before.get("vocabulary") != built_from["vocabulary"]:
-        rows = sequences.build(sessions, words, wanted, splits)
+    asked = campaigns_of(warehouse, words)
+    if changes is None or any(before.get(name) != built_from[name] for name in _REBUILT_FOR):
+        rows = sequences.build(sessions, words, wanted, splits, campaigns=asked)
         with warehouse.rows_per_group(wanted.rows_per_group):
             warehouse.overwrite(SEQUENCES, _shuffled(warehouse, rows, wanted), built_from)
         note = f"all rows written anew: {_reason(before, built_from)}" if before else "all rows written"
     else:
-        note = _renew(warehouse, sessions, words, wanted, splits, changes, built_from)
+        note = _renew(warehouse, sessions, words, wanted, splits, changes, built_from, asked)
     return StepReport(
         step="sequence",
         read={"sessions": sessions.count()},
@@ -73,7 +79,7 @@ def _is_at(warehouse: Warehouse, before: Mapping[str, object]) -> bool:
 
 
 def _reason(before: Mapping[str, object], now: Mapping[str, object]) -> str:
-    changed = [name for name in ("settings", "vocabulary") if before.get(name) != now[name]]
+    changed = [name for name in _REBUILT_FOR if before.get(name) != now[name]]
     return f"{' and '.join(changed)} changed" if changed else "what changed in sessions is not known any more"
 
 
@@ -123,6 +129,7 @@ def _renew(
     splits: Bounds,
     changes: _Changes,
     built_from: Mapping[str, object],
+    asked: Campaigns,
 ) -> str:
     """Writes the splits anew whose bounds moved, and of the others those cuts in which a row of a user with changed sessions differs.
 
@@ -134,14 +141,14 @@ def _renew(
     ends = {"train": splits.valid_from, "valid": splits.test_from, "test": datetime.max}
     reached = [split for split in SPLITS if split not in moved and (changes.earliest < ends[split] or not by_time)]
 
-    theirs = sequences.build(sessions.join(changes.users, on="user_id", how="left_semi"), words, settings, splits, reached).persist()
+    theirs = sequences.build(sessions.join(changes.users, on="user_id", how="left_semi"), words, settings, splits, reached, asked).persist()
     try:
         before = old.where(F.col("split").isin(reached)).join(changes.users, on="user_id", how="left_semi").select(*SEQUENCES.names)
         differing = theirs.exceptAll(before).unionByName(before.exceptAll(theirs)) if reached else theirs
         partly = [(row.split, row.cut) for row in differing.select("split", "cut").distinct().collect()]
         if not moved and not partly:
             return f"no row of {changes.num_users:,} users with changed sessions differs"
-        everybody = sequences.build(sessions, words, settings, splits, moved)
+        everybody = sequences.build(sessions, words, settings, splits, moved, asked)
         touched = F.array(*[F.lit(f"{split} {cut}") for split, cut in partly]).cast("array<string>")
         is_touched = F.array_contains(touched, F.concat_ws(" ", "split", "cut"))
         others = old.where(is_touched).join(changes.users, on="user_id", how="left_anti").select(*SEQUENCES.names)
@@ -153,6 +160,14 @@ def _renew(
         theirs.unpersist()
     notes = [f"{split} for its new bounds" for split in moved] + [f"{split} at {cut}s" for split, cut in partly]
     return f"{changes.num_users:,} users have changed sessions; written anew: {', '.join(notes)}"
+
+
+def campaigns_of(warehouse: Warehouse, vocabulary: DataFrame) -> Campaigns:
+    """The campaigns that there are, in this vocabulary's numbers."""
+    if not warehouse.exists(CAMPAIGNS):
+        return NO_CAMPAIGNS
+    warehouse.create(ITEMS)  # a source without an item file leaves it empty
+    return campaigns.described(warehouse.read(CAMPAIGNS), warehouse.read(ITEMS), vocabulary)
 
 
 def _equal(one: DataFrame, other: DataFrame) -> bool:

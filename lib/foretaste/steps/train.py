@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from safetensors.numpy import save_file
 
 from foretaste import registry
-from foretaste.contract import FIRST_INDEX, PAD
+from foretaste.contract import DAILY, FIRST_INDEX, PAD
 from foretaste.counting.attributes import combinations, most_frequent
 from foretaste.counting.pairs import companions
 from foretaste.counting.popularity import events_of_items
@@ -64,11 +64,11 @@ def train(warehouse: Warehouse, settings: Settings) -> StepReport:
             notes += [count.summary(counted, time.monotonic() - started), crown(warehouse, settings, counted)]
             continue
         plan = _plan(warehouse, settings, TASKS[name], task, versions)
-        if plan.head == "survival" and _base_rate(warehouse, plan) in (None, 1.0):
+        if plan.head in DAILY and _base_rate(warehouse, plan) in (None, 0.0, 1.0):
             raise SettingsError(
-                f"nobody came back within {plan.sizes.days} days of a training moment",
-                where="sequences.activity",
-                fix="Name the event types that show it, such as [view], or set sequences.valid_from later.",
+                f"{name}: all training rows that tell of {plan.sizes.days} days have the same answer, if there are any",
+                where=f"tasks.{name}.within",
+                fix="Shorten it, or name the event types that count in sequences.activity (churn) or sequences.answers (campaign).",
             )
         fit = _fit(warehouse, settings)
         trials = search(plan, task, fit, _line) if task.search else []
@@ -136,7 +136,7 @@ def _plan(warehouse: Warehouse, settings: Settings, task: Task, chosen: TaskSett
         fit=chosen.fit,
         sizes=replace(known, length=row[0] if row else known.length, days=math.ceil((chosen.within or settings.sequences.horizon) / _DAY)),
         train=learnt(warehouse, task, version),
-        valid=pin(warehouse, "valid", settings.sequences.judged_cut, version),
+        valid=pin(warehouse, "valid", task.judged_cut(settings.sequences.judged_cut), version),
         seed=settings.training.seed,
         folder=f"{warehouse.path}/checkpoints/{task.name}",
         threads=settings.training.threads,

@@ -1,5 +1,6 @@
 """The tables, a file each; a table is added by its file and its line in TABLES."""
 
+from foretaste.tables.campaigns import CAMPAIGNS
 from foretaste.tables.events import EVENTS
 from foretaste.tables.items import ITEMS
 from foretaste.tables.metrics import METRICS
@@ -19,6 +20,7 @@ TABLES: dict[str, Table] = {
         EVENTS,
         QUARANTINE,
         ITEMS,
+        CAMPAIGNS,
         SESSIONS,
         VOCABULARY,
         SEQUENCES,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from foretaste.tables.windows import BLOCK_NUMBERS, OPENS, Cuts, Events, Int64, count_until
 
 TRAIN, VALID, TEST = range(3)  # places in contract.SPLITS
-WINDOW, CALENDAR, EVENT = range(3)  # places in contract.CUTS
+WINDOW, CALENDAR, EVENT, EXPOSURE = range(4)  # places in contract.CUTS
 SMALLEST, LARGEST = np.iinfo(np.int64).min // 2, np.iinfo(np.int64).max // 2  # before and after all times, with room to add a horizon
 FEWEST_HELD_OUT = 3  # leave_one_out: a user with fewer events has none to spare
 
@@ -74,6 +74,8 @@ def global_time(events: Events, calendar: Calendar, split: int) -> Iterator[Cuts
         begin, until = (count_until(events, everybody, moment) for moment in (start - 1, end))
         yield window_cuts(events, calendar, split, begin, until, calendar.horizon)
     yield from calendar_cuts(events, calendar, split)
+    if events.contacts is not None:
+        yield exposure_cuts(events, calendar, split, *events.contacts.exposures())
 
 
 def session_next_item(events: Events, calendar: Calendar, split: int) -> Iterator[Cuts]:
@@ -184,14 +186,37 @@ def calendar_cuts(events: Events, calendar: Calendar, split: int) -> Iterator[Cu
         )
 
 
-def latest_cuts(events: Events, user: Int64, moment: int, *, last_session: bool) -> Cuts:
+def exposure_cuts(events: Events, calendar: Calendar, split: int, user: Int64, time: Int64, campaign: Int64) -> Cuts:
+    """A row for each user whom a campaign reached within the split, at that moment. user, time, campaign: of all exposures"""
+    start, last = calendar.extent(split)
+    inside = (start <= time) & (time <= last)
+    user, as_of = user[inside], time[inside]
+    first, end = events.offset[user], count_until(events, user, as_of)
+    return Cuts(
+        split=split,
+        cut=EXPOSURE,
+        user=user,
+        as_of=as_of,
+        first=first,
+        end=end,
+        earlier=first,
+        stop=count_until(events, user, np.minimum(as_of + calendar.horizon, last)),
+        reach=count_until(events, user, last),
+        known=np.full(len(as_of), last + 1),
+        campaign=campaign[inside],
+    )
+
+
+def latest_cuts(events: Events, user: Int64, moment: int, *, last_session: bool, campaign: Int64 | None = None) -> Cuts:
     """A row for each of these users at `moment`, without a label: their history, or what they did in their last session up to then.
 
-    events: a history for each user
+    events: a history for each user; campaign: of each row what it asks about
     """
     as_of = np.full(len(user), moment)
     first, end = events.offset[user], count_until(events, user, as_of)
     if last_session:
         opens = np.append(np.flatnonzero(events.features["opens_session"] == OPENS), 0)
         first = np.where(end > first, opens[np.searchsorted(opens[:-1], end - 1, side="right") - 1], first)
-    return Cuts(split=0, cut=0, user=user, as_of=as_of, first=first, end=end, earlier=first, stop=end, reach=end, known=as_of)
+    return Cuts(
+        split=0, cut=0, user=user, as_of=as_of, first=first, end=end, earlier=first, stop=end, reach=end, known=as_of, campaign=campaign
+    )

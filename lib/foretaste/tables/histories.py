@@ -3,9 +3,10 @@
 A batch's strings become integers at once, and nothing else is kept of a user whose end has not been seen: one may have millions of events.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +15,11 @@ from numpy.typing import NDArray
 from pandas.util import hash_array
 
 from foretaste.contract import EVENT_CODES, FIRST_INDEX, PAD, UNKNOWN, gap_bucket, local_hours
+from foretaste.tables.contacts import Contacts
 from foretaste.tables.windows import OPENS, Events, Int32, Int64
 
-COLUMNS = ("user_id", "event_time", "item_id", "event_type", "price", "category")  # of a session
-_TARGET = "target"
+COLUMNS = ("user_id", "event_time", "item_id", "event_type", "price", "category", "campaign_id")  # of a session
+_TARGET, _TIME = "target", "time"
 BLOCK_EVENTS = 1 << 18  # a look-up builds a hash table of the vocabulary: once for so many events
 
 
@@ -28,6 +30,7 @@ class Codes:
     items, categories: the known ones, the first has FIRST_INDEX; edges: rising upper edges of price buckets, without the last bucket's
     event_types: those that enter histories; activity: those of them that show that a user is still there
     zone: what contract.local_hours takes
+    campaigns: the ids of those that contacts may belong to; answers: the event types that answer one, beside "exposure", which asks
     """
 
     items: pa.Array
@@ -36,30 +39,53 @@ class Codes:
     event_types: tuple[str, ...]
     activity: tuple[str, ...]
     zone: tuple[Int64, Int64]
+    campaigns: pa.Array = field(default_factory=lambda: pa.array([], pa.string()))
+    answers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Runs:
+    """A run of values for each of U users. offset: (U + 1,); columns: name → (N,)"""
+
+    offset: Int64
+    columns: dict[str, NDArray[Any]]
+
+    def only(self, start: int, stop: int) -> "_Runs":
+        """Those of the users in [start, stop)."""
+        first, last = self.offset[start], self.offset[stop]
+        return _Runs(
+            offset=self.offset[start : stop + 1] - first, columns={name: column[first:last] for name, column in self.columns.items()}
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["_Runs"], skipped: Sequence[int]) -> "_Runs":
+        """One after the other; `skipped` is 1 where a part's first user is the last one of the part before."""
+        begin = np.cumsum([0, *(part.offset[-1] for part in parts)])
+        offsets = [part.offset[skip:-1] + start for part, skip, start in zip(parts, skipped, begin, strict=False)]
+        columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+        return cls(offset=np.concatenate([*offsets, begin[-1:]]), columns=columns)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """Some consecutive events, of the types that enter, of U users; the first and the last user may have more elsewhere.
+    """Some consecutive events of U users; the first and the last user may have more elsewhere.
 
-    users: (U,) ids; offset: (U + 1,); began: (U,) the time of a user's first event here, of any type; columns: name → (N,)
+    users: (U,) ids; began: (U,) the time of a user's first event here, of any type; events: of the types that enter, with their time
+    contacts: those with the campaigns that are known
     """
 
     users: pa.Array
-    offset: Int64
     began: Int64
-    time: Int64
-    columns: dict[str, Int32]
+    events: _Runs
+    contacts: _Runs
 
     def only(self, start: int, stop: int) -> "_Part":
         """The users in [start, stop)."""
-        first, last = self.offset[start], self.offset[stop]
         return _Part(
             users=self.users[start:stop],
-            offset=self.offset[start : stop + 1] - first,
             began=self.began[start:stop],
-            time=self.time[first:last],
-            columns={name: column[first:last] for name, column in self.columns.items()},
+            events=self.events.only(start, stop),
+            contacts=self.contacts.only(start, stop),
         )
 
 
@@ -107,6 +133,7 @@ def _part(sessions: pa.Table, codes: Codes) -> _Part:
     first_session = np.flatnonzero(opens_user)
     began = all_times[(np.cumsum(num_events) - num_events)[first_session]]
     session = np.repeat(np.arange(len(users)), num_events)
+    contacts = _contacts(flat, all_times, session, first_session, codes)
     enters = pc.is_in(flat["event_type"], value_set=pa.array(codes.event_types, pa.string()))
     if not pc.all(enters).as_py():
         flat = {name: values.filter(enters) for name, values in flat.items()}
@@ -115,6 +142,7 @@ def _part(sessions: pa.Table, codes: Codes) -> _Part:
     offset = np.append(np.searchsorted(session, first_session), len(session))
     item = _index(flat["item_id"], codes.items)
     columns = {
+        _TIME: all_times,
         "item": item,
         _TARGET: _target(flat["item_id"], item),
         "event": _index(flat["event_type"], pa.array(list(EVENT_CODES), pa.string())) - np.int32(FIRST_INDEX - 1),
@@ -122,7 +150,18 @@ def _part(sessions: pa.Table, codes: Codes) -> _Part:
         "price": _bucket(flat["price"], codes.edges),
         "category": _index(flat["category"], codes.categories),
     }
-    return _Part(users=users.take(pa.array(first_session)), offset=offset, began=began, time=all_times, columns=columns)
+    events = _Runs(offset=offset, columns=columns)
+    return _Part(users=users.take(pa.array(first_session)), began=began, events=events, contacts=contacts)
+
+
+def _contacts(flat: Mapping[str, pa.Array], time: Int64, session: Int64, first_session: Int64, codes: Codes) -> _Runs:
+    """Exposures to known campaigns, and answers to them."""
+    kind = flat["event_type"]
+    campaign = _index(flat["campaign_id"], codes.campaigns).astype(np.int64) - FIRST_INDEX
+    is_answer = np.asarray(pc.is_in(kind, value_set=pa.array(codes.answers, pa.string())))
+    chosen = np.flatnonzero((campaign >= 0) & (is_answer | np.asarray(pc.equal(kind, "exposure"))))
+    offset = np.append(np.searchsorted(session[chosen], first_session), len(chosen))
+    return _Runs(offset=offset, columns={_TIME: time[chosen], "campaign": campaign[chosen], "is_answer": is_answer[chosen]})
 
 
 def _index(values: pa.Array, known: pa.Array) -> Int32:
@@ -154,25 +193,21 @@ def _joined(parts: list[_Part]) -> _Part:
         return parts[0]
     opens = [True, *(left.users[-1] != right.users[0] for left, right in pairwise(parts))]
     skipped = [0 if new else 1 for new in opens]
-    begin = np.cumsum([0, *(len(part.time) for part in parts)])
     return _Part(
         users=pa.concat_arrays([part.users[skip:] for part, skip in zip(parts, skipped, strict=True)]),
-        offset=np.concatenate(
-            [*(part.offset[skip:-1] + start for part, skip, start in zip(parts, skipped, begin, strict=False)), begin[-1:]]
-        ),
         began=np.concatenate([part.began[skip:] for part, skip in zip(parts, skipped, strict=True)]),
-        time=np.concatenate([part.time for part in parts]),
-        columns={name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
+        events=_Runs.joined([part.events for part in parts], skipped),
+        contacts=_Runs.joined([part.contacts for part in parts], skipped),
     )
 
 
 def _finished(part: _Part, codes: Codes) -> tuple[pa.Array, Events, Int64]:
     """Whole users, with the features that an event has by its neighbour and by its place in the week."""
-    seconds = np.diff(part.time, prepend=0) / 1e6
-    seconds[part.offset[:-1][np.diff(part.offset) > 0]] = np.nan  # nothing was before a user's first event
-    hour, weekday = local_hours(part.time, codes.zone)
-    columns = dict(part.columns)
-    target = columns.pop(_TARGET)
+    columns, offset = dict(part.events.columns), part.events.offset
+    target, time = columns.pop(_TARGET), columns.pop(_TIME)
+    seconds = np.diff(time, prepend=0) / 1e6
+    seconds[offset[:-1][np.diff(offset) > 0]] = np.nan  # nothing was before a user's first event
+    hour, weekday = local_hours(time, codes.zone)
     features = {
         **columns,
         "gap": gap_bucket(seconds),
@@ -180,11 +215,12 @@ def _finished(part: _Part, codes: Codes) -> tuple[pa.Array, Events, Int64]:
         "weekday": (weekday + 1).astype(np.int32),
     }
     events = Events(
-        offset=part.offset,
+        offset=offset,
         owner=np.arange(len(part.users)),
-        time=part.time,
+        time=time,
         features=features,
         target=target,
         is_active=np.isin(features["event"], [EVENT_CODES[name] for name in codes.activity]),
+        contacts=Contacts(offset=part.contacts.offset, **part.contacts.columns) if len(codes.campaigns) else None,
     )
     return part.users, events, part.began

@@ -1,6 +1,6 @@
 """sequences: the examples that models learn from and are judged on."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -18,6 +18,7 @@ from foretaste.contract import CUTS, FACTS, FEATURES, FIRST_INDEX, SCALARS, SPLI
 from foretaste.errors import SettingsError, TableError
 from foretaste.settings import SequenceSettings
 from foretaste.tables import cuts, windows
+from foretaste.tables.contacts import NO_CAMPAIGNS, NONE, Campaigns
 from foretaste.tables.cuts import Calendar
 from foretaste.tables.histories import COLUMNS, Codes, histories
 from foretaste.tables.table import Column, Table
@@ -38,6 +39,13 @@ _FACT_COMMENTS = {
     "repeats": "sessions with activity before as_of, but the first",
     "idle_hours": "whole hours from the last activity to as_of; from the first event, without any",
     "tenure_hours": "whole hours from the first activity to as_of; from the first event, without any",
+    "exposures": "campaigns that reached the user before as_of",
+    "answers": "answers to campaigns before as_of",
+    "campaign_kind": "at exposures: a code of the campaign's kind",
+    "campaign_days": "at exposures: how many days the campaign lasts",
+    "campaign_items": "at exposures: how many items of the vocabulary it is about",
+    "bought_promoted": "at exposures: the user's events with an item that it is about",
+    "bought_category": "at exposures: the user's events with a category that it is about",
 }
 
 LABELS: tuple[Label, ...] = tuple({task.label.name: task.label for task in TASKS.values()}.values())  # tasks may share one
@@ -47,7 +55,7 @@ SEQUENCES = Table(
     columns=(
         Column(name="user_id", type="string", comment="whose history it is", required=True),
         Column(name="split", type="string", comment="train, valid or test", required=True),
-        Column(name="cut", type="string", comment="window, calendar or event: how as_of was chosen", required=True),
+        Column(name="cut", type="string", comment="window, calendar, event or exposure: how as_of was chosen", required=True),
         Column(name="as_of", type="timestamp", comment="everything in the features was known then; labels lie after it", required=True),
         Column(name="length", type="int", comment="real events at the right end of the arrays", required=True),
         Column(
@@ -63,8 +71,9 @@ SEQUENCES = Table(
         ),
         *(Column(name=name, type="int", comment=_FACT_COMMENTS[name], required=True) for name in FACTS),
         *(Column(name=label.name, type="array<int>" if label.width else "int", comment=label.comment, required=True) for label in LABELS),
+        Column(name="campaign_id", type="string", comment="at exposures: the campaign that the row asks about"),
     ),
-    key=("user_id", "split", "cut", "as_of"),
+    key=("user_id", "split", "cut", "as_of", "campaign_id"),
     partitioned_by=("split", "cut"),
 )
 
@@ -133,9 +142,14 @@ def bounds(sessions: DataFrame, settings: SequenceSettings) -> Bounds:
 
 
 def build(
-    sessions: DataFrame, vocabulary: DataFrame, settings: SequenceSettings, splits: Bounds, only: Iterable[str] = SPLITS
+    sessions: DataFrame,
+    vocabulary: DataFrame,
+    settings: SequenceSettings,
+    splits: Bounds,
+    only: Iterable[str] = SPLITS,
+    campaigns: Campaigns = NO_CAMPAIGNS,
 ) -> DataFrame:
-    """The examples of these sessions' users in the splits of `only`.
+    """The examples of these sessions' users in the splits of `only`; where there are campaigns, at the exposures to them, too.
 
     One shuffle by user and one sort; then many users at once become rows in numpy, in blocks of bounded size.
     An executor holds an Arrow batch of sessions as it comes and the events of one user as integers.
@@ -152,20 +166,36 @@ def build(
         last=_microseconds(splits.until),
     )
     asked = tuple(SPLITS.index(split) for split in only)
-    lay_out = _Examples(codes=_codes(vocabulary, settings), calendar=calendar, splits=asked)
+    lay_out = _Examples(codes=_codes(vocabulary, settings, campaigns), calendar=calendar, splits=asked, campaigns=campaigns)
     return SEQUENCES.select(_by_user(sessions).mapInArrow(lay_out, SEQUENCES.ddl))
 
 
-def latest(sessions: DataFrame, vocabulary: DataFrame, settings: SequenceSettings, as_of: datetime) -> DataFrame:
+def latest(
+    sessions: DataFrame,
+    vocabulary: DataFrame,
+    settings: SequenceSettings,
+    as_of: datetime,
+    campaigns: Campaigns = NO_CAMPAIGNS,
+    about: Sequence[str] = (),
+) -> DataFrame:
     """The features of every user with an event at or before `as_of`, at that one moment: what scoring reads.
+
+    about: ids of campaigns that are asked about: a row for each of them and each user, with its campaign_id
 
     Under session_next_item they are those of the user's last session, as the rows were that a model learnt from.
     A user whose events are all of types that do not enter sequences is there too, with length 0.
     """
     moment = _microseconds(as_of)
     by_session = settings.protocol == "session_next_item"
-    lay_out = _Latest(codes=_codes(vocabulary, settings), length=settings.length, as_of=moment, by_session=by_session)
-    names = {"user_id", *SCALARS, *FEATURES, *FACTS}
+    lay_out = _Latest(
+        codes=_codes(vocabulary, settings, campaigns),
+        length=settings.length,
+        as_of=moment,
+        by_session=by_session,
+        campaigns=campaigns,
+        about=tuple(campaigns.ids.index(name) for name in about),
+    )
+    names = {"user_id", *SCALARS, *FEATURES, *FACTS, "campaign_id"}
     ddl = ", ".join(f"`{column.name}` {column.type}" for column in SEQUENCES.columns if column.name in names)
     return _by_user(sessions.where(F.unix_micros("started_at") <= moment)).mapInArrow(lay_out, ddl)
 
@@ -194,7 +224,7 @@ def _microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
-def _codes(vocabulary: DataFrame, settings: SequenceSettings) -> Codes:
+def _codes(vocabulary: DataFrame, settings: SequenceSettings, campaigns: Campaigns) -> Codes:
     rows = vocabulary.select("field", "value", "index", "upper").toPandas().sort_values("index")
     known = {field: rows[rows.field == field] for field in ("item", "category", "price")}
     for field, values in known.items():
@@ -211,6 +241,8 @@ def _codes(vocabulary: DataFrame, settings: SequenceSettings) -> Codes:
         event_types=settings.event_types,
         activity=settings.activity,
         zone=offsets(settings.time_zone),
+        campaigns=pa.array(campaigns.ids, pa.string()),
+        answers=settings.answers,
     )
 
 
@@ -246,35 +278,42 @@ class _Examples:
     codes: Codes
     calendar: Calendar
     splits: tuple[int, ...]
+    campaigns: Campaigns
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for users, whole, _ in histories(batches, self.codes):
             events = windows.by_session(whole) if self.calendar.protocol == "session_next_item" else whole
             for found in cuts.all_cuts(events, self.calendar, self.splits):
-                for block, columns in windows.lay_out(events, found, self.calendar.length, LABELS):
-                    yield _arrow(users, block, columns, cut=True)
+                for block, columns in windows.lay_out(events, found, self.calendar.length, LABELS, self.campaigns):
+                    yield _arrow(users, block, columns, self.campaigns, cut=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Latest:
-    """Sessions in Arrow batches, one user after another → a row a user at `as_of`."""
+    """Sessions in Arrow batches, one user after another → a row a user at `as_of`, or one for each campaign in `about` (its place)."""
 
     codes: Codes
     length: int
     as_of: int
     by_session: bool
+    campaigns: Campaigns
+    about: tuple[int, ...]
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for users, whole, began in histories(batches, self.codes):
             user = np.flatnonzero(began <= self.as_of)
-            found = cuts.latest_cuts(whole, user, self.as_of, last_session=self.by_session)
+            campaign = np.tile(np.array(self.about, dtype=np.int64), len(user)) if self.about else None
+            user = np.repeat(user, max(1, len(self.about)))
+            found = cuts.latest_cuts(whole, user, self.as_of, last_session=self.by_session, campaign=campaign)
             events = windows.by_session(whole) if self.by_session else whole
-            for block, columns in windows.lay_out(events, found, self.length, ()):
-                yield _arrow(users, block, columns, cut=False)
+            for block, columns in windows.lay_out(events, found, self.length, (), self.campaigns):
+                yield _arrow(users, block, columns, self.campaigns, cut=False)
 
 
-def _arrow(users: pa.Array, rows: Cuts, columns: Mapping[str, NDArray[Any]], *, cut: bool) -> pa.RecordBatch:
-    arrays = {"user_id": users.take(pa.array(rows.user))}
+def _arrow(users: pa.Array, rows: Cuts, columns: Mapping[str, NDArray[Any]], campaigns: Campaigns, *, cut: bool) -> pa.RecordBatch:
+    campaign = np.full(len(rows), NONE) if rows.campaign is None else rows.campaign
+    ids = pa.array([*campaigns.ids, None], pa.string())  # NONE takes the last one
+    arrays = {"user_id": users.take(pa.array(rows.user)), "campaign_id": ids.take(pa.array(campaign % len(ids)))}
     if cut:
         arrays["split"] = pa.repeat(SPLITS[rows.split], len(rows))
         arrays["cut"] = pa.repeat(CUTS[rows.cut], len(rows))

@@ -29,6 +29,7 @@ SESSIONS = Table(
         Column(name="event_type", type="array<string>", comment="its events' types, in the same order", required=True),
         Column(name="price", type="array<double>", comment="its events' unit prices, in the same order", required=True),
         Column(name="category", type="array<string>", comment="its events' category paths, in the same order", required=True),
+        Column(name="campaign_id", type="array<string>", comment="its events' campaigns, in the same order", required=True),
     ),
     key=("user_id", "session_id"),
     checks={"ends_after_start": "ended_at >= started_at", "not_empty": "num_events > 0"},
@@ -36,11 +37,12 @@ SESSIONS = Table(
     change_feed=True,
 )
 
-_ARRAYS = ("event_time", "item_id", "event_type", "price", "category")
+_ARRAYS = ("event_time", "item_id", "event_type", "price", "category", "campaign_id")
 _ORDER = ("event_time", "session_hint", "event_id", "source")
 _RUNS = (
     "user_id string, started_at timestamp, ended_at timestamp, num_events int, session_hint string, "
-    "event_time array<timestamp>, item_id array<string>, event_type array<string>, price array<double>, category array<string>"
+    "event_time array<timestamp>, item_id array<string>, event_type array<string>, price array<double>, category array<string>, "
+    "campaign_id array<string>"
 )
 
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from foretaste.contract import PAD, UNKNOWN, Future, Label, gap_bucket
+from foretaste.contract import FACTS, PAD, UNKNOWN, Future, Label, gap_bucket
+from foretaste.tables import contacts
+from foretaste.tables.contacts import NEVER, NO_CAMPAIGNS, NONE, Campaigns, Contacts, places_until
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -24,6 +26,7 @@ BLOCK_NUMBERS = 1 << 19  # … and numbers in one of their features, and events 
 class Events:
     """offset: (H + 1,); owner: (H,), the user whose history each is, rising; time: (N,), rising within a history;
     features: name → (N,) int32; target: (N,) int32, the item as contract.Future names it; is_active: (N,) whether it counts as activity.
+    contacts: of the same users, where histories are users' and there are campaigns
     """
 
     offset: Int64
@@ -32,6 +35,7 @@ class Events:
     features: Mapping[str, Int32]
     target: Int32
     is_active: NDArray[np.bool_]
+    contacts: Contacts | None = None
 
     @property
     def history(self) -> Int64:
@@ -56,6 +60,7 @@ def by_session(events: Events) -> Events:
         offset=np.append(opens, len(events.time)),
         owner=events.owner[events.history[opens]],
         features={**events.features, "gap": gap},
+        contacts=None,
     )
 
 
@@ -66,6 +71,7 @@ class Cuts:
     earlier: where the events end that the row before of the same history, split and cut knew; `first` where there is none
     stop:    events [end, stop) are what followed within the horizon and inside the row's own split
     reach, known: events [end, reach) are what followed inside the split, and what happened before `known`, a moment, is inside it
+    campaign: what the row asks about, a place among the campaigns; None: no row asks about any
     split, cut: places in contract.SPLITS and contract.CUTS, the same for all
     """
 
@@ -79,6 +85,7 @@ class Cuts:
     stop: Int64
     reach: Int64
     known: Int64
+    campaign: Int64 | None = None
 
     def __len__(self) -> int:
         return len(self.user)
@@ -89,20 +96,14 @@ class Cuts:
 
 
 def count_until(events: Events, history: Int64, moment: Int64 | int) -> Int64:
-    """(R,): for each history and moment, the end of its events at or before it, as a place in the flat columns.
-
-    A binary search in all of them at once: as many passes as the longest history has bits.
-    """
-    low, high = events.offset[history], events.offset[history + 1]
-    while (open_ := low < high).any():
-        middle = (low + high) // 2
-        known = events.time[np.minimum(middle, len(events.time) - 1)] <= moment
-        low, high = np.where(open_ & known, middle + 1, low), np.where(open_ & ~known, middle, high)
-    return low
+    """(R,): for each history and moment, the end of its events at or before it, as a place in the flat columns."""
+    return places_until(events.time, events.offset[history], events.offset[history + 1], moment)
 
 
-def lay_out(events: Events, cuts: Cuts, length: int, labels: Sequence[Label]) -> Iterator[tuple[Cuts, dict[str, Int32]]]:
-    """Blocks of rows: their cuts, and their columns by name: features (R, T) left-padded, length, fresh and recency (R,), labels.
+def lay_out(
+    events: Events, cuts: Cuts, length: int, labels: Sequence[Label], campaigns: Campaigns = NO_CAMPAIGNS
+) -> Iterator[tuple[Cuts, dict[str, Int32]]]:
+    """Blocks of rows: their cuts, and their columns by name: features (R, T) left-padded, length, fresh, recency and facts (R,), labels.
 
     A user without a known event has length 0, recency UNKNOWN, and nothing but padding.
     """
@@ -116,7 +117,8 @@ def lay_out(events: Events, cuts: Cuts, length: int, labels: Sequence[Label]) ->
         columns["length"] = np.minimum(block.end - block.first, length).astype(np.int32)
         columns["fresh"] = np.minimum(block.end - block.earlier, length).astype(np.int32)
         columns["recency"] = gap_bucket(np.where(known, (block.as_of - last_event) / 1e6, np.nan))
-        columns |= _facts(events, block)
+        columns |= _facts(events, campaigns, block)
+        answer, asked_until = _answers(events, campaigns, block)
         future = Future(
             start=block.end,
             stop=block.stop,
@@ -127,12 +129,23 @@ def lay_out(events: Events, cuts: Cuts, length: int, labels: Sequence[Label]) ->
             as_of=block.as_of,
             reach=block.reach,
             known=block.known,
+            answer=answer,
+            asked_until=asked_until,
         )
         columns |= {label.name: label.compute(future) for label in labels}
         yield block, columns
 
 
-def _facts(events: Events, block: Cuts) -> dict[str, Int32]:
+def _answers(events: Events, campaigns: Campaigns, block: Cuts) -> tuple[Int64, Int64]:
+    """Future.answer and Future.asked_until."""
+    if block.campaign is None or events.contacts is None:
+        return np.full(len(block), NEVER), block.as_of
+    found = events.contacts.first_answers(block.user, block.campaign, block.as_of)
+    is_over = campaigns.ends[block.campaign] <= block.known
+    return np.where(found < block.known, found, NEVER), np.where(is_over, NEVER, block.known)
+
+
+def _facts(events: Events, campaigns: Campaigns, block: Cuts) -> dict[str, Int32]:
     """contract.FACTS, each (R,): of all that was known of a history, however long."""
     active = np.flatnonzero(events.is_active)
     session = np.cumsum(events.features["opens_session"] == OPENS)
@@ -145,7 +158,16 @@ def _facts(events: Events, block: Cuts) -> dict[str, Int32]:
         "idle_hours": np.where(was_active, active[last - 1], block.first),
         "tenure_hours": np.where(was_active, active[first], block.first),
     }
-    return {
+    campaign = np.full(len(block), NONE) if block.campaign is None else block.campaign
+    about = contacts.facts(events.contacts, campaigns, block.user, block.as_of, campaign) if events.contacts else {}
+    promoted = {"bought_promoted": ("item", campaigns.items), "bought_category": ("category", campaigns.categories)}
+    if block.campaign is not None:
+        about |= {
+            name: contacts.bought(events.features[feature], codes, block.first, block.end, campaign)
+            for name, (feature, codes) in promoted.items()
+        }
+    nothing = np.zeros(len(block), dtype=np.int32)
+    return {name: about.get(name, nothing) for name in FACTS} | {
         "repeats": np.maximum(last_session - first_session - 1, 0).astype(np.int32),
         **{name: np.where(known, (block.as_of - time[place]) // HOUR, 0).astype(np.int32) for name, place in since.items()},
     }

@@ -3,19 +3,19 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from foretaste.contract import Future, Label
+from foretaste.contract import DAY, Future, Label
 from foretaste.tasks.task import Task, Worth
-
-_DAY = 24 * 3_600_000_000
 
 
 def next_activity(future: Future) -> NDArray[np.int32]:
-    """(N,): the day after as_of, from 1 on, of the first activity in the row's split; -d if there is none in the d whole days it has."""
+    """(N, 2): as contract.stayed_away has them: the day of the first activity in the row's split, and the whole days that it has left."""
     active = np.append(np.flatnonzero(future.is_active), len(future.time))
     first = active[np.searchsorted(active, future.start)]
     came = first < future.reach
     passed = np.append(future.time, 0)[np.where(came, first, len(future.time))] - future.as_of
-    return np.where(came, -(-passed // _DAY), -((future.known - future.as_of) // _DAY)).astype(np.int32)
+    day = np.where(came, -(-passed // DAY), 0)
+    waited: NDArray[np.int32] = np.stack([day, (future.known - future.as_of) // DAY], axis=1).astype(np.int32)
+    return waited
 
 
 CHURN = Task(
@@ -24,12 +24,13 @@ CHURN = Task(
     head="survival",
     label=Label(
         name="next_activity",
-        comment="day of the next activity in this split, from 1 on; -d if none came within the d whole days that it has left",
-        width=0,
+        comment="day of the next activity in this split, from 1 on, 0 if there is none; and how many whole days the split has left",
+        width=2,
         compute=next_activity,
     ),
     train_cut="calendar",
     metrics="binary",
+    baselines=("recency", "logistic_rfm", "bg_nbd"),
     worth=Worth(
         metric="found@10%",
         times=100,

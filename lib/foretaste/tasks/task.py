@@ -23,23 +23,30 @@ class Worth:
 class Task:
     """One use case.
 
-    head:      "items", a score for every item of the vocabulary; "binary", one logit a user; "survival", one a user and day
+    head:      "items", a score for every item of the vocabulary; "binary", one logit a user; "survival" and "incidence", one a user and day
     label:     the column of `sequences` that it learns from and is judged by
     train_cut: which training rows it reads. "window": consecutive windows, each event a target once, for next-item models.
                "calendar": every user at fixed moments, as at scoring time; anything else would bias a probability.
-               Only `sequences.protocol` global_time has those; it says how validation and test rows are cut, too.
+               "exposure": every user whom a campaign reached, at that moment.
+               Only `sequences.protocol` global_time has the last two; it says how validation and test rows are cut, too.
     needs_latents: its model makes a few numbers of each user, which scoring writes to user_latents
     writes_sequences: its model writes rows, which jobs/synthesize.py puts into synthetic_sequences
     metrics:   "ranking" or "binary", the family in `evaluation` that judges it
+    baselines: what stands beside its model (evaluation/baselines.py), where it does not rank items; the base rate always does
     worth:     what the test split's table is followed by
     """
 
     name: str
     question: str
-    head: Literal["items", "binary", "survival"]
+    head: Literal["items", "binary", "survival", "incidence"]
     label: Label
-    train_cut: Literal["window", "calendar"]
+    train_cut: Literal["window", "calendar", "exposure"]
     metrics: Literal["ranking", "binary"]
     needs_latents: bool = False
     writes_sequences: bool = False
+    baselines: tuple[str, ...] = ("logistic_rfm",)
     worth: Worth | None = None
+
+    def judged_cut(self, usual: str) -> str:
+        """The cut of the rows that it is judged on: the usual one, but where it asks about campaigns."""
+        return self.train_cut if self.train_cut == "exposure" else usual

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from foretaste.contract import FIRST_INDEX, PAD, Batch, stayed_away
+from foretaste.contract import DAILY, FIRST_INDEX, PAD, Batch, stayed_away
 from foretaste.models import Blend, Model
 
 ITEMS_AT_ONCE = 8192  # columns of the (B, items) scores that are held at a time
@@ -37,8 +37,10 @@ class Judge(Protocol):
 
 
 def judge_for(head: str, label: str, *, leave_out_seen: bool = False, days: int | None = None) -> Judge:
-    """days: of a head "survival", within which somebody comes back or not"""
-    return ItemsJudge(label, leave_out_seen=leave_out_seen) if head == "items" else BinaryJudge(label, days=days)
+    """days: of a head of contract.DAILY, within which somebody comes or not"""
+    if head == "items":
+        return ItemsJudge(label, leave_out_seen=leave_out_seen)
+    return BinaryJudge(label, days=days if head in DAILY else None, comes=head == "incidence")
 
 
 class ItemsJudge:
@@ -111,11 +113,12 @@ NUM_BINS = round((HIGHEST - LOWEST) / BIN_WIDTH)
 class BinaryJudge:
     """The log loss, on which it stops, with accuracy, ROC-AUC and a calibration from a fine histogram of logits.
 
-    days: the label is the next activity's day, and a one is somebody who stays away that long; rows that do not tell are left out
+    days: labels are as contract.stayed_away has them, and a one is who stays away that long, or, `comes`, who does not; rows that do
+    not tell are left out
     """
 
-    def __init__(self, label: str, *, days: int | None = None) -> None:
-        self.label, self.days = label, days
+    def __init__(self, label: str, *, days: int | None = None, comes: bool = False) -> None:
+        self.label, self.days, self.comes = label, days, comes
         self.sums = torch.zeros(4, NUM_BINS, dtype=torch.float64)  # a bin's zeros, its ones, the sum of its logits, of its losses
 
     def add(self, model: Model | Blend, batch: Batch[Tensor]) -> None:
@@ -124,6 +127,7 @@ class BinaryJudge:
         if self.days is not None:
             answers = stayed_away(labels, self.days)
             logits, labels = logits[answers >= 0], answers[answers >= 0]
+            labels = 1 - labels if self.comes else labels
         labels = labels.double()
         bins = ((logits.nan_to_num().clamp(LOWEST, HIGHEST) - LOWEST) / BIN_WIDTH).long().clamp(max=NUM_BINS - 1)
         losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")

@@ -199,8 +199,8 @@ class _Fit:
     @torch.no_grad()
     def _judge(self, valid: Pin) -> Verdict:
         self.model.eval()
-        days = self.plan.sizes.days if self.plan.head == "survival" else None
-        judge = judge_for(self.plan.head, self.plan.label, leave_out_seen=self.plan.leave_out_seen, days=days)
+        plan = self.plan
+        judge = judge_for(plan.head, plan.label, leave_out_seen=plan.leave_out_seen, days=plan.sizes.days)
         watched = self.model if isinstance(self.model, Model) and self.model.num_observed else None
         observed = torch.zeros(watched.num_observed if watched else 0, dtype=torch.float64)
         with (

@@ -1,0 +1,140 @@
+"""churn and campaign from events to scores, in a shop whose users are easily understood.
+
+Users with an even number buy every other day; those with an odd one do so until day 20, and are gone. Three campaigns reach everybody, and
+each third user answers on the day after, but to the last one no answer is known when the data end.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from foretaste.errors import SettingsError
+from foretaste.settings import Settings, WarehouseSettings
+from foretaste.steps.evaluate import evaluate
+from foretaste.steps.report import StepReport
+from foretaste.steps.score import score
+from foretaste.steps.sequence import sequence
+from foretaste.steps.sessionize import sessionize
+from foretaste.steps.train import train
+from foretaste.tables import Warehouse
+from foretaste.tables.campaigns import CAMPAIGNS
+from foretaste.tables.events import EVENTS
+from foretaste.tables.metrics import METRICS
+from foretaste.tables.scores import SCORES
+from tests.steps.shop import MONDAY, told
+
+NUM_USERS = 60
+CAMPAIGN_DAYS = {"spring": 10, "early summer": 15, "summer": 33, "autumn": 46, "winter": 58}
+FIT = {"epochs": 20, "batch_size": 64, "learning_rate": 0.01, "patience": 20}
+MODEL = {"name": "gru", "embedding": 8, "hidden": [8], "dropout": 0.0, "features": ["gap"]}
+
+
+def settings(**changes: Any) -> Settings:
+    return Settings.model_validate(
+        {
+            "sequences": {
+                "length": 8, "horizon": "3d", "every": "3d", "min_item_count": 1, "event_types": ["purchase"],
+                "valid_from": MONDAY + timedelta(days=30), "test_from": MONDAY + timedelta(days=45), "until": MONDAY + timedelta(days=60),
+            },
+            "tasks": {
+                "churn": {"model": {**MODEL, "facts": ["idle_hours"]}, "fit": FIT, "within": "5d"},
+                "campaign": {"model": {**MODEL, "facts": ["answers", "campaign_kind"]}, "fit": {**FIT, "batch_size": 10}, "within": "3d"},
+            },
+            "training": {"threads": 1, "seed": 1},
+            "evaluation": {"bootstrap": 20},
+            "scoring": {"as_of": MONDAY + timedelta(days=57)},
+            **changes,
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Warehouse, StepReport, StepReport]:
+    """The warehouse after all steps, with the reports of evaluating and scoring."""
+    warehouse = Warehouse(spark, WarehouseSettings(path=str(tmp_path_factory.mktemp("shop") / "warehouse")))
+    rows = []
+
+    def happened(user: int, day: float, kind: str, item: str | None, campaign: str | None) -> None:
+        at = MONDAY + timedelta(days=day)
+        rows.append((f"u{user}", item, kind, at, None, None, None, None, campaign, "shop", f"{user} {day} {kind} {campaign}"))
+
+    for user in range(NUM_USERS):
+        for day in range(user % 2, 60, 2):
+            if user % 2 == 0 or day <= 20:
+                happened(user, day + user / 100, "purchase", f"item{day % 3}", None)
+        for name, day in CAMPAIGN_DAYS.items():
+            happened(user, day, "exposure", None, name)
+            if user % 3 == 0 and name != "winter":
+                happened(user, day + 1, "coupon", None, name)
+    warehouse.overwrite(EVENTS, spark.createDataFrame(rows, EVENTS.ddl))
+    days = {name: (MONDAY + timedelta(days=day), MONDAY + timedelta(days=day + 4)) for name, day in CAMPAIGN_DAYS.items()}
+    asked = [(name, "leaflet", start, end, ["item0"]) for name, (start, end) in days.items()]
+    warehouse.overwrite(CAMPAIGNS, spark.createDataFrame(asked, CAMPAIGNS.ddl))
+    for step in (sessionize, sequence, train):
+        step(warehouse, settings())
+    return warehouse, evaluate(warehouse, settings()), score(warehouse, settings())
+
+
+def values(warehouse: Warehouse, task: str) -> dict[tuple[str, str], float]:
+    rows = warehouse.read(METRICS).where(f"task = '{task}' AND split = 'test' AND segment = 'all'").collect()
+    return {(row.model, row.metric): row.value for row in rows}
+
+
+def test_who_is_gone_is_found_and_only_whole_waits_are_judged(shop: tuple[Warehouse, StepReport, StepReport]) -> None:
+    """Of the test moments, days 45, 48, 51 and 54, the first three are followed by five days of data: the last event is on day 58."""
+    warehouse, evaluated, _ = shop
+    assert evaluated.read["test rows for churn"] == 3 * NUM_USERS
+    found = values(warehouse, "churn")
+    assert found["churn", "roc_auc"] == found["recency", "roc_auc"] == pytest.approx(1.0)
+    assert found["churn", "found@10%"] == pytest.approx(0.2)  # a tenth of all is a fifth of the half that is gone
+    assert found["churn", "calibration_error"] < 0.05
+    assert found["bg_nbd", "roc_auc"] == pytest.approx(1.0)
+    assert {model for model, _ in found if " minus " not in model} == {"churn", "majority", "recency", "logistic_rfm", "bg_nbd"}
+    assert any(note.startswith("of 100 users who will stay away, found among the tenth") for note in evaluated.notes)
+
+
+def test_who_answers_is_found_in_later_campaigns(shop: tuple[Warehouse, StepReport, StepReport]) -> None:
+    """Of "winter" too little is known; so "autumn" alone is judged, and its answers come from those who answered before."""
+    warehouse, evaluated, _ = shop
+    assert evaluated.read["test rows for campaign"] == NUM_USERS
+    found = values(warehouse, "campaign")
+    assert found["campaign", "roc_auc"] == found["coupon_users", "roc_auc"] == pytest.approx(1.0)
+    assert found["campaign", "found@30%"] == pytest.approx(0.9)  # 18 users are asked, of whom all are among the 20 who answer
+    assert found["majority", "found@30%"] == pytest.approx(0.3)
+    assert any(note.startswith("of 100 users who would answer, reached by asking the best 30 %") for note in evaluated.notes)
+
+
+def test_scores_tell_of_both(shop: tuple[Warehouse, StepReport, StepReport]) -> None:
+    """On day 57, when "winter" is yet to start."""
+    warehouse, _, scored = shop
+    assert scored.written == {"scores of churn": NUM_USERS, "scores of campaign": NUM_USERS}
+    rows = warehouse.read(SCORES).collect()
+    best = {(row.task, row.user_id): [(target.target_id, target.score) for target in row.targets] for row in rows}
+    for user in range(NUM_USERS):
+        ((name, gone),) = best["churn", f"u{user}"]
+        assert (name, gone > 0.5) == ("churn", user % 2 == 1)
+        ((campaign, answers),) = best["campaign", f"u{user}"]
+        assert (campaign, answers > 0.5) == ("winter", user % 3 == 0)
+
+
+def test_answers_that_are_all_the_same_teach_nothing(shop: tuple[Warehouse, StepReport, StepReport]) -> None:
+    tasks = {"churn": {"model": MODEL, "fit": FIT, "within": "60d"}}
+    with pytest.raises(SettingsError, match=r"all training rows that tell of 60 days have the same answer.*\(tasks.churn.within\)"):
+        train(shop[0], settings(tasks=tasks))
+
+
+def test_settings_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="within is not a number of whole days"):
+        settings(tasks={"churn": {"within": "36h"}})
+    with pytest.raises(ValueError, match=r"tasks.interest.within belongs to churn and campaign"):
+        settings(tasks={"interest": {"within": "2d"}})
+    with pytest.raises(ValueError, match=r"sequences.activity: purchase is none of sequences.event_types"):
+        settings(sequences={"event_types": ["view"]}, tasks={"churn": {}})
+
+
+def test_without_campaigns_there_are_no_rows_about_any(warehouse: Warehouse) -> None:
+    told(warehouse, *[(f"u{user}", 24.0 * day, "a") for user in range(3) for day in range(60)], kind="purchase")
+    sessionize(warehouse, settings())
+    assert "exposure" not in sequence(warehouse, settings()).notes[1]
