@@ -93,6 +93,11 @@ def test_who_is_gone_is_found_and_only_whole_waits_are_judged(shop: tuple[Wareho
     assert found["bg_nbd", "roc_auc"] == pytest.approx(1.0)
     assert {model for model, _ in found if " minus " not in model} == {"churn", "majority", "recency", "logistic_rfm", "bg_nbd"}
     assert any(note.startswith("of 100 users who will stay away, found among the tenth") for note in evaluated.notes)
+    waiting = {
+        (row.model, row.metric): row.value for row in warehouse.read(METRICS).where("task = 'churn' AND segment = 'waiting'").collect()
+    }
+    assert waiting["kaplan_meier", "stays_away@5d"] == pytest.approx(0.5)
+    assert waiting["foretold", "stays_away@5d"] == pytest.approx(0.5, abs=0.1)
 
 
 def test_who_answers_is_found_in_later_campaigns(shop: tuple[Warehouse, StepReport, StepReport]) -> None:

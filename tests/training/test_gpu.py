@@ -16,17 +16,18 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 OWN = {"gan": {"features": ["item", "gap"]}, "transformer": {"layers": 1, "heads": 2, "hidden": None}, "mult_vae": {"embedding": None}}
 
 
-def fitted(folder: Path, name: str, precision: str, epochs: int = 4) -> Fitted:
-    model = {"name": name, **OWN.get(name, {})}
-    return fit(toys.plan(folder, model=model, fit={"epochs": epochs, "precision": precision}), Alone(), toys.quiet, feed=toys.feed)
+def fitted(folder: Path, name: str, precision: str, epochs: int = 4, task: str = "interest") -> Fitted:
+    model = {"name": name, **OWN.get(name, {}), **({"facts": ["repeats", "campaign_kind"]} if task == "churn" else {})}
+    plan = toys.plan(folder, task=task, model=model, fit={"epochs": epochs, "precision": precision})
+    return fit(plan, Alone(), toys.quiet, feed=toys.feed)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_the_first_epochs_are_those_of_a_cpu(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "task"), [*((name, "interest") for name in MODELS), ("gru", "returns"), ("gru", "churn")])
+def test_the_first_epochs_are_those_of_a_cpu(name: str, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To a thousandth of the loss: sums are added up in another order."""
-    on_gpu = fitted(tmp_path / "gpu", name, "float32", epochs=2)
+    on_gpu = fitted(tmp_path / "gpu", name, "float32", epochs=2, task=task)
     monkeypatch.setattr(loop, "_device", lambda ranks: torch.device("cpu"))
-    on_cpu = fitted(tmp_path / "cpu", name, "float32", epochs=2)
+    on_cpu = fitted(tmp_path / "cpu", name, "float32", epochs=2, task=task)
     for ours, theirs in zip(on_gpu.history, on_cpu.history, strict=True):
         losses = [key for key in ours if key.startswith("loss")]
         assert losses

@@ -139,6 +139,12 @@ class Model(nn.Module):
         """(B, num_items) logits of what comes next, PAD and UNKNOWN at -inf; or the (B,) logits of another head."""
         return self.head.score(self._last_states(batch), batch)
 
+    def survival(self, batch: Batch[Tensor]) -> Tensor:
+        """(B, D): the chance that nobody comes up to and on each day; only for heads of contract.DAILY."""
+        if not isinstance(self.head, SurvivalHead):
+            raise ModelError("this model tells no days", where="the task", fix="Ask for its score.")
+        return self.head.log_survival(self.head.answer(self._last_states(batch), batch)).exp()
+
     def draw(self, conditions: Conditions, seed: Tensor) -> Batch[Tensor]:
         """Rows that nobody wrote, left-padded to the model's length, of so many conditions and seeds, (B,) int64: see chance.py."""
         raise ModelError(f"{type(self).__name__} writes no sequences", where="model.name", fix="Use gan or vae.")

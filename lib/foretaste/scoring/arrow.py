@@ -49,11 +49,26 @@ def list_array(column: NDArray[np.int32]) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * width), pa.array(column.ravel(), pa.int32()))
 
 
-def targets(ids: pa.Array, position: NDArray[np.int64], score: NDArray[np.float64]) -> pa.ListArray:
-    """(n, k) positions in `ids` and their (n, k) scores → n lists of at most k targets, each without reasons; PAD is no target."""
+def targets(
+    ids: pa.Array, position: NDArray[np.int64], score: NDArray[np.float64], reasons: NDArray[np.object_] | None = None
+) -> pa.ListArray:
+    """(n, k) positions in `ids` and their (n, k) scores → n lists of at most k targets; PAD is no target.
+
+    reasons: (n, k' ≤ k, r) texts, None where there are fewer: those of the first targets; others have none
+    """
     there = position != PAD
     ends = np.concatenate([[0], np.cumsum(there.sum(1))]).astype(np.int32)
-    reasons = pa.ListArray.from_arrays(pa.array(np.zeros(ends[-1] + 1, dtype=np.int32)), pa.array([], pa.string()))
-    each = [ids.take(pa.array(position[there])), pa.array(score[there], pa.float64()), reasons]
+    each = [ids.take(pa.array(position[there])), pa.array(score[there], pa.float64()), _listed(there, reasons)]
     structs = pa.StructArray.from_arrays(each, fields=list(TARGETS.value_type))
     return pa.ListArray.from_arrays(pa.array(ends), structs)
+
+
+def _listed(there: NDArray[np.bool_], reasons: NDArray[np.object_] | None) -> pa.ListArray:
+    """A list of texts for each target that is there, row by row."""
+    texts = np.full((*there.shape, 0 if reasons is None else reasons.shape[2]), None, dtype=object)
+    if reasons is not None:
+        texts[:, : reasons.shape[1]] = reasons
+    of_targets = texts[there]  # (targets, r)
+    given = of_targets != None  # noqa: E711 - element by element
+    ends = np.concatenate([[0], np.cumsum(given.sum(1))]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(of_targets[given].tolist(), pa.string()))

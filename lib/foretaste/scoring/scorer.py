@@ -16,6 +16,7 @@ from foretaste.registry import StoredModel
 from foretaste.scoring.filters import LeftOut, varied
 from foretaste.scoring.topk import Catalogue, best_of
 
+LOWEST = -1e3  # of a target's score: an item that nobody ever came with has the probability 0
 MOST_SCORES = 1 << 24  # held at once where every item of every row gets a score: 64 MB
 
 
@@ -63,6 +64,23 @@ class ModelScorer:
         else:
             best = partial(best_of, self.network.score(part), left_out=left_out)
         return best(k) if left_out is None else varied(best, left_out.filters, k)
+
+    def of_targets(self, batch: Batch[NDArray[Any]], position: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n, k) scores of these items, as logits or log-probabilities; (n, 1) logits where the model ranks none."""
+        found = []
+        with torch.inference_mode():
+            for start, part in zip(range(0, len(batch.length), self.batch_size), self._parts(batch), strict=True):
+                wanted = torch.from_numpy(position[start : start + self.batch_size])
+                if self.catalogue is not None and isinstance(self.network, Model):
+                    weights, bias = self.network.item_weights()
+                    states = self.network.represent(part)
+                    found.append(torch.einsum("nd,nkd->nk", states, weights[wanted]) + bias[wanted])
+                elif self.stored.head == "items":
+                    found.append(self.network.score(part).gather(1, wanted))
+                else:
+                    found.append(self.score(part)[:, None])
+        scores: NDArray[np.float64] = torch.cat(found).double().clamp(min=LOWEST).numpy()
+        return scores
 
     def probability(self, batch: Batch[NDArray[Any]]) -> NDArray[np.float64]:
         """(n,) of a binary model: sigmoid(slope * logit + intercept)."""

@@ -15,6 +15,7 @@ from foretaste.contract import FIRST_INDEX, PAD
 from foretaste.models import Blend, Model
 from foretaste.scoring.arrow import targets, to_batch
 from foretaste.scoring.filters import Filters, LeftOut
+from foretaste.scoring.reasons import Reasons
 from foretaste.scoring.scorer import ModelScorer
 
 SCORED = "user_id string, targets array<struct<target_id: string, score: double, reasons: array<string>>>, fallback boolean"
@@ -34,6 +35,13 @@ def load_network(root: str, name: str, version: int, batch_size: int) -> Model:
     blend = load_scorer(root, name, version, batch_size).network
     assert isinstance(blend, Blend)
     return blend.network
+
+
+def load_curve(root: str, name: str, version: int, batch_size: int) -> Model:
+    """The network of this model, which tells day by day."""
+    network = load_scorer(root, name, version, batch_size).network
+    assert isinstance(network, Model)
+    return network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +71,7 @@ class ScoreUsers:
     top_k: int
     fallback: Fallback
     filters: Filters | None = None
+    reasons: Reasons | None = None
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for rows in batches:
@@ -89,7 +98,12 @@ class ScoreUsers:
             ids = pa.array([None] * FIRST_INDEX + about)  # no target has a number below FIRST_INDEX: 0 would be PAD
             position = FIRST_INDEX + np.arange(len(score))[:, None]
             score[nothing_known] = self.fallback.scores
-        columns = [rows.column("user_id"), targets(ids, position, score), pa.array(nothing_known)]
+        found = None
+        if self.reasons is not None:
+            model = scorer.stored.model
+            found = self.reasons.of(scorer, batch, position, _item_names(scorer), model["features"], model.get("facts", ()))
+            found[nothing_known] = None
+        columns = [rows.column("user_id"), targets(ids, position, score, found), pa.array(nothing_known)]
         return pa.RecordBatch.from_arrays(columns, names=["user_id", "targets", "fallback"])
 
     def _left_out(self, rows: pa.RecordBatch) -> LeftOut | None:
@@ -101,6 +115,12 @@ class ScoreUsers:
         column = rows.column(LEFT_OUT)
         row = np.repeat(np.arange(len(column)), pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False))
         return LeftOut.of(self.filters, row, column.flatten().to_numpy(zero_copy_only=False).astype(np.int64))
+
+
+@lru_cache(maxsize=_MODELS_AT_ONCE)
+def _item_names(scorer: ModelScorer) -> NDArray[np.object_]:
+    """(num_items,) the shop's ids by vocabulary index."""
+    return scorer.stored.item_ids()
 
 
 @lru_cache(maxsize=_MODELS_AT_ONCE)

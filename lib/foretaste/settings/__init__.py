@@ -32,7 +32,7 @@ from foretaste.settings.learning import (
     TaskSettings,
     TrainingSettings,
 )
-from foretaste.settings.using import EvaluationSettings, FilterSettings, ScoringSettings, SegmentSettings, SynthesisSettings
+from foretaste.settings.using import EvaluationSettings, FilterSettings, ReasonSettings, ScoringSettings, SegmentSettings, SynthesisSettings
 
 __all__ = [
     "AugmentSettings",
@@ -51,6 +51,7 @@ __all__ = [
     "LossSettings",
     "ModelSettings",
     "NegativeSettings",
+    "ReasonSettings",
     "ScoringSettings",
     "SearchSettings",
     "SegmentSettings",

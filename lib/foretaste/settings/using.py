@@ -61,9 +61,18 @@ class FilterSettings(Strict):
         return asked if set(asked) - {"bought_types"} else {}
 
 
+class ReasonSettings(Strict):
+    """Why targets stand where they do: `named` items and facts of each of the best `targets`, of the last `tried` different items."""
+
+    named: int = Field(default=2, ge=1, le=20)
+    tried: int = Field(default=5, ge=0, le=100)
+    targets: int = Field(default=3, ge=1)
+
+
 class ScoringSettings(Strict):
     """Who is scored when: `as_of` is a moment, or the last event's time where it is not given.
 
+    reasons: what names them; none unless given, since each item that is tried is one more scoring of the row
     campaigns: what task campaign asks about; all that are not over at `as_of` unless given
     """
 
@@ -72,6 +81,7 @@ class ScoringSettings(Strict):
     batch_size: int = Field(default=256, ge=1)
     filters: FilterSettings = FilterSettings()
     campaigns: tuple[str, ...] = ()
+    reasons: ReasonSettings | None = None
 
 
 class SegmentSettings(Strict):

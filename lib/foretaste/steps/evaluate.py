@@ -5,21 +5,25 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 
+import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from foretaste import registry
+from foretaste.contract import DAILY, SCALARS
 from foretaste.counting import learnt_from
 from foretaste.errors import SettingsError, TableError
 from foretaste.evaluation.baselines import REGRESSIONS, BaseRate, CountedBaseline, LogisticRegression, NetworkAlone
-from foretaste.evaluation.comparison import Comparison, by_segment
+from foretaste.evaluation.bootstrap import Estimate
+from foretaste.evaluation.comparison import Comparison, aligned, by_segment
 from foretaste.evaluation.fitting import beta_geometric, binary_fit
 from foretaste.evaluation.judge import Scorer
-from foretaste.evaluation.passes import NUM_JUDGED, Pass
+from foretaste.evaluation.passes import NUM_JUDGED, USER_HASH, Pass
 from foretaste.evaluation.segments import ALL, SEGMENTS
+from foretaste.evaluation.waiting import WAITING_SUMS, WaitingSums, by_week
 from foretaste.registry import StoredModel
 from foretaste.scoring.scorer import rows_at_once
-from foretaste.scoring.udf import load_network, load_scorer
+from foretaste.scoring.udf import load_curve, load_network, load_scorer
 from foretaste.settings import Settings
 from foretaste.steps.count import counted
 from foretaste.steps.judging import answered, judge_of, judged_rows, judged_splits, run
@@ -45,10 +49,14 @@ def evaluate(warehouse: Warehouse, settings: Settings) -> StepReport:
         comparisons = _compare(warehouse, settings, model, version)
         measurements += [row for comparison in comparisons for row in _measurements(comparison, model)]
         notes += about_version
+        waiting = _waiting(warehouse, settings, model, version) if model.head in DAILY else {}
+        measurements += _measured(waiting, model)
         for comparison in comparisons:
             if comparison.segment == ALL:
                 groups = [other for other in comparisons if other.split == comparison.split and other.segment != ALL]
                 notes += _told(comparison, groups, model, settings)
+                if comparison.split == "test" and waiting:
+                    notes += _waited(waiting, model)
                 read[f"{comparison.split} rows for {model.task}"] = comparison.num_rows
     warehouse.append(METRICS, metrics.build(warehouse.spark, run_at, measurements))
     return StepReport(step="evaluate", read=read, written={"metrics": len(measurements)}, notes=tuple(notes))
@@ -131,6 +139,44 @@ def _baselines(warehouse: Warehouse, settings: Settings, model: StoredModel, row
         if "bg_nbd" in task.baselines:
             others["bg_nbd"] = beta_geometric(learnt, model.sizes.days)
         yield others
+
+
+def _waiting(warehouse: Warehouse, settings: Settings, model: StoredModel, version: int) -> Mapping[tuple[str, int], Estimate]:
+    """How many stay away until the end of each week, as foretold and as it came, of all test rows."""
+    task, days = TASKS[model.task], model.sizes.days
+    read = dict.fromkeys(("item", *model.model["features"], *model.model.get("facts", ())))
+    is_judged = (F.col("split") == "test") & (F.col("cut") == task.judged_cut(settings.sequences.judged_cut))
+    rows = warehouse.read(SEQUENCES, version).where(is_judged)
+    chosen = rows.select(F.xxhash64("user_id").alias(USER_HASH), *SCALARS, *read, task.label.name)
+    size = settings.scoring.batch_size
+    adding = WaitingSums(
+        label=task.label.name,
+        load=partial(load_curve, warehouse.path, model.name, model.version, size),
+        days=days,
+        replicates=settings.evaluation.bootstrap,
+        seed=settings.evaluation.seed,
+        batch_size=size,
+    )
+    parts = [np.array(row.sums) for row in chosen.mapInArrow(adding, WAITING_SUMS).collect()]
+    return by_week(np.sum(parts, axis=0).reshape(-1, 1 + settings.evaluation.bootstrap), days)
+
+
+def _measured(waiting: Mapping[tuple[str, int], Estimate], model: StoredModel) -> Iterator[Measurement]:
+    for (name, day), estimate in waiting.items():
+        yield Measurement(
+            task=model.task, model=name, model_version=model.version, split="test", segment="waiting", metric=f"stays_away@{day}d",
+            value=estimate.value, low=estimate.low, high=estimate.high, num_rows=0,
+        )  # fmt: skip
+
+
+def _waited(waiting: Mapping[tuple[str, int], Estimate], model: StoredModel) -> Iterator[str]:
+    yield f"{model.name}: the share of all test rows in which nobody came until a day, foretold and as it was (Kaplan-Meier)"
+    days = dict.fromkeys(day for _, day in waiting)
+    rows = [["day", "foretold", "Kaplan-Meier", "difference"]]
+    for day in days:
+        foretold, came, apart = (waiting[name, day] for name in ("foretold", "kaplan_meier", "foretold minus kaplan_meier"))
+        rows.append([str(day), f"{foretold.value:.4f}", f"{came.value:.4f}", f"{apart.value:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}]"])
+    yield from (f"  {line}" for line in aligned(rows))
 
 
 def _measurements(comparison: Comparison, model: StoredModel) -> Iterator[Measurement]:

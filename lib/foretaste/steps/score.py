@@ -17,6 +17,7 @@ from foretaste.errors import ModelError, SettingsError, TableError
 from foretaste.registry import StoredModel
 from foretaste.scoring.filters import Filters
 from foretaste.scoring.latents import LATENTS, LatentsOfUsers
+from foretaste.scoring.reasons import Reasons
 from foretaste.scoring.udf import ABOUT, SCORED, Fallback, ScoreUsers
 from foretaste.settings import Settings
 from foretaste.steps.filters import Filtering, filtering
@@ -117,7 +118,9 @@ def _scored(warehouse: Warehouse, settings: Settings, histories: DataFrame, mode
     """(user_id, targets, fallback)."""
     top_k, filters = settings.scoring.top_k, filtered.filters if filtered else None
     fallback = _fallback(model, model.vocabulary(), top_k, filters)
-    users = ScoreUsers(**_stored(warehouse, settings, model), top_k=top_k, fallback=fallback, filters=filters)
+    wanted = settings.scoring.reasons
+    reasons = Reasons(**wanted.model_dump()) if wanted else None
+    users = ScoreUsers(**_stored(warehouse, settings, model), top_k=top_k, fallback=fallback, filters=filters, reasons=reasons)
     scored: DataFrame = (filtered.rows if filtered else histories).mapInArrow(users, SCORED)
     return _one_a_user(scored, top_k) if ABOUT in histories.columns else scored
 

@@ -22,7 +22,7 @@ SCORES = Table(
         Column(
             name="targets",
             type="array<struct<target_id: string, score: double, reasons: array<string>>>",
-            comment="best first; target_id is an item id, or the task's name where the task has no items",
+            comment="best first; target_id is an item id, a campaign's, or the task's name; reasons are items and facts",
             required=True,
         ),
         Column(name="model", type="string", comment="the model's name", required=True),
