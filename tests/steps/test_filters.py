@@ -125,7 +125,7 @@ def test_without_an_item_file_the_newest_event_says_category_and_price(spark: Sp
     warehouse = shop(spark, tmp_path / "warehouse")
     old, new, later = ((FIRST + timedelta(hours=hour)) for hour in (0, 1, 99))
     times = [old, new, new, later]
-    row = ("ann", "s", old, later, 4, times, ["milk"] * 4, ["view"] * 4, [1.0, 2.0, None, 3.0], ["A", None, "B", "C"])
+    row = ("ann", "s", old, later, 4, times, ["milk"] * 4, ["view"] * 4, [1.0, 2.0, None, 3.0], ["A", None, "B", "C"], [None] * 4)
     warehouse.overwrite(SESSIONS, spark.createDataFrame([row], SESSIONS.ddl))
     found = described(warehouse, warehouse.read(SESSIONS), pd.DataFrame({"item_id": ITEMS_IN_ORDER}), FIRST_RUN)
     assert found["item_id"].tolist() == ["milk", "bread", "eggs", "salt"]

@@ -89,7 +89,7 @@ def test_a_hundred_thousand_events_in_an_hour(spark: SparkSession) -> None:
     at = F.timestamp_millis(F.lit(1714564800000) + F.col("id") * 36)
     burst = spark.range(100_000).select(F.lit("bot").alias("user_id"), at.alias("event_time"), F.lpad("id", 6, "0").alias("event_id"))
     others = {"item_id": F.col("event_id"), "event_type": F.lit("view"), "source": F.lit("shop"), "price": F.lit(1.0)}
-    events = burst.withColumns(others | {name: F.lit(None).cast("string") for name in ("session_hint", "category")})
+    events = burst.withColumns(others | {name: F.lit(None).cast("string") for name in ("session_hint", "category", "campaign_id")})
     built = sessions.build(events, SessionSettings()).select("num_events", F.array_sort("item_id") == F.col("item_id"))
     assert [tuple(row) for row in built.collect()] == [(100_000, True)]
 

@@ -105,8 +105,8 @@ def next_item_targets(batch: Batch[Tensor], label: str, *, least: int = FIRST_IN
 class _RowHead(nn.Module):
     """Something of a row as a whole, from the state after its last event, how long ago that was (`recency`), and its `facts`.
 
-    Amounts go in twice, into the layer of hidden units and straight to the answer: few rows teach a line through facts sooner than a
-    network (wide and deep; Cheng et al. 2016).
+    Facts go in twice, into the layer of hidden units and straight to the answer: few rows teach a line through facts sooner than a network
+    (wide and deep; Cheng et al. 2016).
     """
 
     def __init__(self, *, width: int, facts: tuple[str, ...] = (), outputs: int = 1) -> None:
@@ -116,9 +116,10 @@ class _RowHead(nn.Module):
         self.recency = nn.Embedding(NUM_GAP_BUCKETS, RECENCY_WIDTH)
         self.hidden = nn.Linear(width + RECENCY_WIDTH + len(self.amounts) + CODE_WIDTH * len(self.codes), width)
         self.out = nn.Linear(width, outputs)
-        self.wide = nn.Linear(len(self.amounts), 1, bias=False) if self.amounts else None
-        if self.wide is not None:
-            nn.init.zeros_(self.wide.weight)
+        self.wide = nn.Linear(len(self.amounts), 1, bias=False)
+        self.wide_codes = nn.ModuleDict({name: nn.Embedding(CODED_FACTS[name], 1) for name in self.codes})
+        for table in (self.wide, *self.wide_codes.values()):
+            nn.init.zeros_(table.weight)
         nn.init.normal_(self.recency.weight, std=INIT_STD)
 
     def answer(self, state: Tensor, batch: Batch[Tensor]) -> Tensor:
@@ -127,7 +128,9 @@ class _RowHead(nn.Module):
         scaled = [amount / FACT_SCALE for amount in amounts]
         known = torch.cat([state, self.recency(batch.recency), *scaled, *codes], dim=1)  # (B, H + R + facts)
         answer: Tensor = self.out(torch.relu(self.hidden(known)))  # (B, outputs)
-        return answer if self.wide is None else answer + self.wide(torch.cat(amounts, dim=1))
+        if amounts:
+            answer = answer + self.wide(torch.cat(amounts, dim=1))
+        return answer + sum(table(batch.facts[name]) for name, table in self.wide_codes.items())
 
 
 class BinaryHead(_RowHead):

@@ -94,8 +94,8 @@ class ScoreUsers:
                 position[row[pair], place] = PAD
         else:
             score = scorer.probability(batch)[:, None]  # (n, 1)
-            about = rows.column(ABOUT).to_pylist() if ABOUT in rows.schema.names else [scorer.stored.task] * len(score)
-            ids = pa.array([None] * FIRST_INDEX + about)  # no target has a number below FIRST_INDEX: 0 would be PAD
+            about = rows.column(ABOUT) if ABOUT in rows.schema.names else pa.repeat(scorer.stored.task, len(score))
+            ids = pa.concat_arrays([pa.nulls(FIRST_INDEX, pa.string()), about])  # no target has a number below: 0 would be PAD
             position = FIRST_INDEX + np.arange(len(score))[:, None]
             score[nothing_known] = self.fallback.scores
         found = None
