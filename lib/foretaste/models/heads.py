@@ -118,8 +118,8 @@ class _RowHead(nn.Module):
         self.out = nn.Linear(width, outputs)
         self.wide = nn.Linear(len(self.amounts), 1, bias=False)
         self.wide_codes = nn.ModuleDict({name: nn.Embedding(CODED_FACTS[name], 1) for name in self.codes})
-        for table in (self.wide, *self.wide_codes.values()):
-            nn.init.zeros_(table.weight)
+        for weight in (*self.wide.parameters(), *self.wide_codes.parameters()):
+            nn.init.zeros_(weight)
         nn.init.normal_(self.recency.weight, std=INIT_STD)
 
     def answer(self, state: Tensor, batch: Batch[Tensor]) -> Tensor:
@@ -130,7 +130,9 @@ class _RowHead(nn.Module):
         answer: Tensor = self.out(torch.relu(self.hidden(known)))  # (B, outputs)
         if amounts:
             answer = answer + self.wide(torch.cat(amounts, dim=1))
-        return answer + sum(table(batch.facts[name]) for name, table in self.wide_codes.items())
+        for name, table in self.wide_codes.items():
+            answer = answer + table(batch.facts[name])
+        return answer
 
 
 class BinaryHead(_RowHead):
