@@ -71,9 +71,11 @@ def main(
     fall_random = _fall(scorer, batch, best, _drawn(tried, (chosen_places >= 0).sum(1), random))
     has_choice = (chosen_places[:, 0] >= 0) & ((tried != PAD).sum(1) > (chosen_places >= 0).sum(1))
     weights = poisson_weights(hashes, RESAMPLES, chosen.evaluation.seed) * has_choice[:, None]
-    for name, fall in (("named items", fall_named), ("as many random ones", fall_random), ("difference", fall_named - fall_random)):
+    print("  how far the logarithm of the best target's probability falls, on average")
+    falls = {"without the named items": fall_named, "without as many random ones": fall_random, "difference": fall_named - fall_random}
+    for name, fall in falls.items():
         estimate = Estimate.of((fall @ weights) / weights.sum(0))
-        print(f"  the best target's score falls without {name} by {estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]")
+        print(f"  {name}: {estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]")
     print(f"  {has_choice.sum():,} users have a named item and another one to draw")
 
 
