@@ -15,6 +15,7 @@ _OWN = {
     "split": "which run wrote it: synthetic, the task and its model's version",
     "cut": "window",
     "as_of": "a moment like those of real rows",
+    "campaign_id": "nothing: a written row asks about no campaign",
     **dict.fromkeys(FACTS, "nothing: what came before a written row was not written"),
     **{label.name: "nothing: what a written row leads to was not written" for label in LABELS},
 }
@@ -55,6 +56,7 @@ def build(written: DataFrame, *, task: str, model: str, model_version: int, at: 
         "cut": F.lit("window"),
         "as_of": F.timestamp_micros("as_of"),
         **nothing,
+        "campaign_id": F.lit(None).cast("string"),
         "synthetic": F.lit(True),
         "model": F.lit(model),
         "model_version": F.lit(model_version),
