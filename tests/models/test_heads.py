@@ -79,8 +79,31 @@ def test_the_survival_head_answers_for_all_its_days_and_reads_facts() -> None:
     )
     different = head.score(state, batch)
     assert different[0] != different[1]
-    for parameter in (head.out.weight, head.out.bias, head.wide.weight):
+    for parameter in (head.out.weight, head.out.bias, *head.wide.parameters()):
         torch.nn.init.zeros_(parameter)
     torch.testing.assert_close(head.score(state, batch), torch.full((2,), 1 / 7).log())
     torch.nn.init.constant_(head.out.bias, -200.0)  # nobody ever comes
     assert head.score(state, batch).isfinite().all()
+
+
+def test_without_facts_a_head_has_the_tensors_that_stored_models_have() -> None:
+    assert set(BinaryHead(width=4).state_dict()) == {"recency.weight", "hidden.weight", "hidden.bias", "out.weight", "out.bias"}
+
+
+def test_facts_go_straight_to_the_answer_too() -> None:
+    """A zero hidden layer leaves the line through log1p of the amounts, and a number for each code."""
+    head, state = BinaryHead(width=4, facts=("answers", "campaign_kind", "repeats")), torch.zeros(2, 4)
+    for parameter in head.parameters():
+        torch.nn.init.zeros_(parameter)
+    head.wide["amounts"].weight.data[:] = torch.tensor([[2.0, -1.0]])
+    head.wide["campaign_kind"].weight.data[3] = 0.5
+    facts = {"answers": [1, 0], "campaign_kind": [3, 1], "repeats": [0, 3]}
+    ones = torch.ones(2, dtype=torch.int32)
+    batch = Batch(
+        features={"item": torch.zeros(2, 1, dtype=torch.int32)},
+        length=ones,
+        fresh=ones,
+        recency=ones,
+        facts={name: torch.tensor(values, dtype=torch.int32) for name, values in facts.items()},
+    )
+    torch.testing.assert_close(head.score(state, batch), torch.tensor([2.0 * 0.6931472 + 0.5, -1.3862944]))

@@ -18,6 +18,7 @@ TRUTH = "truth"
 
 RECENCY_WIDTH = 16
 CODE_WIDTH = 4
+AMOUNTS = "amounts"
 FEW = -3.0  # the logit of a hazard to start from: one in twenty comes on a day
 FACT_SCALE = 4.0  # log1p of a month's hours is 6.6
 INIT_STD = 0.1  # of embeddings: N(0, 1) would start a tied softmax far from the popularity that its bias starts at
@@ -116,9 +117,10 @@ class _RowHead(nn.Module):
         self.recency = nn.Embedding(NUM_GAP_BUCKETS, RECENCY_WIDTH)
         self.hidden = nn.Linear(width + RECENCY_WIDTH + len(self.amounts) + CODE_WIDTH * len(self.codes), width)
         self.out = nn.Linear(width, outputs)
-        self.wide = nn.Linear(len(self.amounts), 1, bias=False)
-        self.wide_codes = nn.ModuleDict({name: nn.Embedding(CODED_FACTS[name], 1) for name in self.codes})
-        for weight in (*self.wide.parameters(), *self.wide_codes.parameters()):
+        self.wide = nn.ModuleDict({name: nn.Embedding(CODED_FACTS[name], 1) for name in self.codes})
+        if self.amounts:
+            self.wide[AMOUNTS] = nn.Linear(len(self.amounts), 1, bias=False)
+        for weight in self.wide.parameters():
             nn.init.zeros_(weight)
         nn.init.normal_(self.recency.weight, std=INIT_STD)
 
@@ -128,10 +130,8 @@ class _RowHead(nn.Module):
         scaled = [amount / FACT_SCALE for amount in amounts]
         known = torch.cat([state, self.recency(batch.recency), *scaled, *codes], dim=1)  # (B, H + R + facts)
         answer: Tensor = self.out(torch.relu(self.hidden(known)))  # (B, outputs)
-        if amounts:
-            answer = answer + self.wide(torch.cat(amounts, dim=1))
-        for name, table in self.wide_codes.items():
-            answer = answer + table(batch.facts[name])
+        for name, line in self.wide.items():
+            answer = answer + line(torch.cat(amounts, dim=1) if name == AMOUNTS else batch.facts[name])
         return answer
 
 
