@@ -8,9 +8,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import torch
 from pyspark.sql import SparkSession
 
+from foretaste import registry
 from foretaste.errors import SettingsError
+from foretaste.scoring.arrow import to_batch
 from foretaste.settings import Settings, WarehouseSettings
 from foretaste.steps.evaluate import evaluate
 from foretaste.steps.report import StepReport
@@ -23,6 +26,7 @@ from foretaste.tables.campaigns import CAMPAIGNS
 from foretaste.tables.events import EVENTS
 from foretaste.tables.metrics import METRICS
 from foretaste.tables.scores import SCORES
+from foretaste.tables.sequences import SEQUENCES
 from tests.steps.shop import MONDAY, told
 
 NUM_USERS = 60
@@ -97,7 +101,10 @@ def test_who_is_gone_is_found_and_only_whole_waits_are_judged(shop: tuple[Wareho
         (row.model, row.metric): row.value for row in warehouse.read(METRICS).where("task = 'churn' AND segment = 'waiting'").collect()
     }
     assert waiting["kaplan_meier", "stays_away@5d"] == pytest.approx(0.5)
-    assert waiting["foretold", "stays_away@5d"] == pytest.approx(0.5, abs=0.1)
+    parts = warehouse.read(SEQUENCES).where("split = 'test' AND cut = 'calendar'").drop("as_of")._collect_as_arrow()
+    network = registry.load(warehouse.path, "churn").network()
+    chances = torch.cat([network.survival(to_batch(part).map(torch.tensor)) for part in parts])
+    assert waiting["foretold", "stays_away@5d"] == pytest.approx(chances[:, 4].double().mean().item(), abs=1e-6)
 
 
 def test_who_answers_is_found_in_later_campaigns(shop: tuple[Warehouse, StepReport, StepReport]) -> None:
