@@ -25,13 +25,12 @@ NUM_HOURS = 24
 NUM_WEEKDAYS = 7
 SPLITS = ("train", "valid", "test")
 CUTS = ("window", "calendar", "event", "exposure")
-DAILY = ("survival", "incidence")  # heads that answer day by day, see `stayed_away`: who stays away, or the other way round, who comes
+DAILY = ("survival", "incidence")  # heads that answer day by day, see `answers_of`: who stays away, or the other way round, who comes
 SCALARS = ("length", "fresh", "recency")
 FACTS = (
     "repeats", "idle_hours", "tenure_hours", "exposures", "answers",
     "campaign_kind", "campaign_days", "campaign_items", "bought_promoted", "bought_category",
 )  # fmt: skip
-CODED_FACTS = {"campaign_kind": 16}  # those that are codes, not amounts, and how many codes there are
 """The (B,) numbers that a row as a whole has, all known at its `as_of`, whatever its length; 0 without any event.
 
 repeats       sessions with an event that counts as activity, but the first
@@ -41,6 +40,7 @@ exposures     campaigns that reached the user before; answers: answers to any
 campaign_…    of rows that ask about a campaign: a code of its kind, how many days it lasts, how many items of the vocabulary it is about
 bought_…      the user's events with an item, or a category, that the campaign is about
 """
+CODED_FACTS = {"campaign_kind": 16}  # those that are codes, not amounts, and how many codes there are
 
 FEATURES = ("item", "event", "gap", "opens_session", "price", "category", "hour", "weekday")
 """The (B, T) integer features of a row, all known before its `as_of`, oldest first, left-padded with PAD:
@@ -193,15 +193,16 @@ class Label:
     compute: Callable[[Future], NDArray[np.int32]]
 
 
-def stayed_away(waited: Any, days: int) -> Any:
-    """1 for who did not come within so many days, 0 for who did, -1 where less of that time is known. numpy or torch, (N, 2) → (N,).
+def answers_of(head: str, waited: Any, days: int) -> Any:
+    """1 or 0, or -1 where less than so many days are known, for a head of DAILY. numpy or torch, (N, 2) → (N,).
 
+    "survival": 1 for who did not come within them; "incidence": 1 for who did.
     waited: the day on which somebody came, from 1 on, or 0, and of how many whole days it is known at all. Who came on a day that is
     known of a time that is not known whole tells nothing either: else those who came would be counted more often than those who did not.
 
-    >>> stayed_away(np.array([[1, 20], [14, 14], [15, 20], [0, 14], [0, 13], [1, 13]]), 14)
+    >>> answers_of("survival", np.array([[1, 20], [14, 14], [15, 20], [0, 14], [0, 13], [1, 13]]), 14)
     array([ 0,  0,  1,  1, -1, -1])
     """
     day, known = waited[:, 0], waited[:, 1]
-    came, is_known = (day >= 1) & (day <= days), known >= days
-    return 1 * (is_known & ~came) - 1 * ~is_known
+    came = (day >= 1) & (day <= days)
+    return (1 * (came if head == "incidence" else ~came) + 1) * (known >= days) - 1

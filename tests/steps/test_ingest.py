@@ -179,7 +179,7 @@ def test_campaigns_are_upserted_and_those_without_a_time_left_out(warehouse: War
     told.write_text("id,sort,from,to,about\nc1,app,2024-05-01,2024-05-09,a\nc1,app,2024-05-01,2024-05-09,b\nc2,app,soon,2024-05-09,a\n")
     report = ingest(warehouse, settings_for(path, campaigns=file))
     assert (report.read["campaign records"], report.written["campaigns"]) == (3, 1)
-    assert report.notes[-1] == "1 campaign record left out: without an id, or a start and an end in this order"
+    assert report.notes[-1] == "1 campaign records left out: they have no id, or no start and end in this order"
     told.write_text("id,sort,from,to,about\nc1,app,2024-05-01,2024-05-10,a\nc3,mail,2024-05-01,2024-05-09,\n")
     assert ingest(warehouse, settings_for(path, campaigns=file)).written["campaigns"] == 2
     rows = warehouse.read(CAMPAIGNS).select("campaign_id", "kind", F.date_format("ends_at", "d").alias("day"), "items").collect()

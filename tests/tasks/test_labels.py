@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from foretaste.contract import DAY, Future, stayed_away
+from foretaste.contract import DAY, Future, answers_of
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tasks import TASKS
 from foretaste.tasks.campaign import answer_day
@@ -69,9 +69,9 @@ def test_the_next_activity_s_day_or_how_long_nobody_came() -> None:
                as_of=[0, 0.5, 4, 3.25, 0], reach=[5, 5, 5, 3, 6], known=[9, 9, 9, 6, 3.5])
     )  # fmt: skip
     assert found.tolist() == [[2, 9], [1, 8], [2, 5], [0, 2], [0, 3]]
-    assert stayed_away(found, 2).tolist() == [0, 0, 0, 1, 1]
-    assert stayed_away(found, 3).tolist() == [0, 0, 0, -1, 1]
-    assert stayed_away(found, 6).tolist() == [0, 0, -1, -1, -1]  # the third came, but of six days only five are known
+    assert answers_of("survival", found, 2).tolist() == [0, 0, 0, 1, 1]
+    assert answers_of("survival", found, 3).tolist() == [0, 0, 0, -1, 1]
+    assert answers_of("survival", found, 6).tolist() == [0, 0, -1, -1, -1]  # the third came, but of six days only five are known
 
 
 def test_the_day_of_the_answer_to_a_campaign() -> None:
@@ -80,7 +80,8 @@ def test_the_day_of_the_answer_to_a_campaign() -> None:
     times = {"as_of": [1] * 5, "known": [10] * 5, "answer": [3.5, 1, 12, far, far], "asked_until": [10, 10, 10, 10, far]}
     found = answer_day(future([0] * 5, [0] * 5, [2], **times))
     assert found[:4].tolist() == [[3, 9], [1, 9], [0, 9], [0, 9]]
-    assert stayed_away(found, 28).tolist() == [-1, -1, -1, -1, 1]
+    assert answers_of("survival", found, 28).tolist() == [-1, -1, -1, -1, 1]
+    assert answers_of("incidence", found, 3).tolist() == [1, 1, 0, 0, 0]
 
 
 def test_every_task_has_its_label_in_sequences() -> None:

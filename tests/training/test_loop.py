@@ -8,7 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from foretaste.contract import Batch, stayed_away
+from foretaste.contract import Batch, answers_of
 from foretaste.errors import DivergedError, ModelError, TrainingError
 from foretaste.models import MODELS, build
 from foretaste.models.model import Health
@@ -345,7 +345,7 @@ def test_days_until_somebody_is_back_are_learnt_also_from_rows_that_end_before(t
     """Who is back on day 2 has an odd last item. Of 31 rows to judge by, those that tell nothing of 4 days are left out."""
     plan = toys.plan(tmp_path, task="churn", model={"facts": ["repeats", "idle_hours"]}, fit={"epochs": 20})
     result = toys.fitted_together(plan, size=size)
-    answers = stayed_away(toys.rows(31).labels["next_activity"], 4)
+    answers = answers_of("survival", toys.rows(31).labels["next_activity"], 4)
     assert 0 < result.metrics["rows"] == (answers >= 0).sum() < 31
     assert result.metrics["rate"] == pytest.approx((answers == 1).sum() / (answers >= 0).sum())
     assert result.metrics["roc_auc"] > 0.99

@@ -36,7 +36,7 @@ class Curve(Protocol):
 class WaitingSums:
     """`rows.mapInArrow(WaitingSums(…), WAITING_SUMS)`: a row a partition, (1 + _KINDS · D) · (1 + replicates) numbers to be added up.
 
-    label: as contract.stayed_away takes it; load: gives the model, called in each partition
+    label: as contract.answers_of takes it; load: gives the model, called in each partition
     """
 
     label: str

@@ -173,7 +173,7 @@ class SurvivalHead(_RowHead):
         return -F.softplus(hazards.float()).cumsum(1)
 
     def select(self, states: Tensor, batch: Batch[Tensor], label: str) -> tuple[Tensor, Tensor]:
-        """(B, D) and (B, 2): logits of hazards, and labels as contract.stayed_away has them."""
+        """(B, D) and (B, 2): logits of hazards, and labels as contract.answers_of has them."""
         return self.answer(last(states, batch.length), batch), batch.labels[label]
 
     def loss(self, hazards: Tensor, labels: Tensor, noise: torch.Generator) -> Tensor:

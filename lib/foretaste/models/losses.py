@@ -161,7 +161,7 @@ def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def survival_loss(hazards: Tensor, waited: Tensor) -> Tensor:
-    """The summed log loss of each day that is known, (B, D) logits of hazards against (B, 2) days as contract.stayed_away has them → ().
+    """The summed log loss of each day that is known, (B, D) logits of hazards against (B, 2) days as contract.answers_of has them → ().
 
     Of somebody who came on day d: days 1 … d; of somebody who did not: the days that are known.
     """

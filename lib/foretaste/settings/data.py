@@ -67,12 +67,17 @@ class ItemColumns(Strict):
     price: str | None = None
 
 
-class ItemFile(Strict):
-    """A file of items (products, articles, courses) beside the events."""
+class DescribedFile(Strict):
+    """A file beside the events; `columns`, which each kind has, says what it describes."""
 
     path: str
     format: Literal["csv", "tsv", "json", "parquet"]
     options: dict[str, str] = Field(default_factory=dict)
+
+
+class ItemFile(DescribedFile):
+    """A file of items (products, articles, courses)."""
+
     columns: ItemColumns
 
 
@@ -86,12 +91,9 @@ class CampaignColumns(Strict):
     item_id: str | None = None
 
 
-class CampaignFile(Strict):
-    """A file of campaigns beside the events: a row a campaign, or one for each item that it is about. Times are as `source.time` says."""
+class CampaignFile(DescribedFile):
+    """A file of campaigns: a row a campaign, or one for each item that it is about. Times are as `source.time` says."""
 
-    path: str
-    format: Literal["csv", "tsv", "json", "parquet"]
-    options: dict[str, str] = Field(default_factory=dict)
     columns: CampaignColumns
 
 

@@ -69,9 +69,10 @@ class Settings(Strict):
     def _days_to_wait(self) -> "Settings":
         for name, task in self.tasks.items():
             if task.within is not None and TASKS[name].head not in DAILY:
-                raise ValueError(f"tasks.{name}.within belongs to churn and campaign; leave it out here")
+                owners = " and ".join(sorted(task.name for task in TASKS.values() if task.head in DAILY))
+                raise ValueError(f"tasks.{name}.within belongs to {owners}; leave it out here")
             missing = [kind for kind in self.sequences.activity if kind not in self.sequences.event_types]
-            if name == "churn" and missing:
+            if TASKS[name].head == "survival" and missing:
                 raise ValueError(f"sequences.activity: {missing[0]} is none of sequences.event_types, so tasks.{name} would never see any")
         return self
 

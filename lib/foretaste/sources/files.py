@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 from foretaste.contract import EVENT_TYPES
 from foretaste.errors import SourceError
-from foretaste.settings import EventColumns, SourceSettings
+from foretaste.settings import CampaignFile, EventColumns, ItemFile, SourceSettings
 from foretaste.sources import times
 from foretaste.sources.delimited import read_csv, read_tsv
 from foretaste.sources.jsonlines import read_json
@@ -72,9 +72,7 @@ def items(spark: SparkSession, settings: SourceSettings) -> DataFrame | None:
     file = settings.items
     if file is None:
         return None
-    mapped = {field: column for field, column in file.columns.model_dump().items() if column is not None}
-    with faults_of(file.path):
-        parsed = FORMATS[file.format](spark, file.path, file.options, Wanted(columns=mapped, key="source.items.columns"))
+    parsed = _described(spark, file, "source.items.columns")
     fields = {field: as_text(column, parsed.kind(field)) for field, column in parsed.fields.items()}
     fields["item_id"] = F.when(F.col("corrupt_line").isNull(), fields["item_id"])
     if "category" in fields and settings.category_separator != "/":
@@ -87,16 +85,21 @@ def campaigns(spark: SparkSession, settings: SourceSettings) -> DataFrame | None
     file = settings.campaigns
     if file is None:
         return None
-    mapped = {field: column for field, column in file.columns.model_dump().items() if column is not None}
-    with faults_of(file.path):
-        parsed = FORMATS[file.format](spark, file.path, file.options, Wanted(columns=mapped, key="source.campaigns.columns"))
-    texts = {name: as_text(parsed.fields[name], parsed.kind(name)) for name in ("campaign_id", "kind", "item_id") if name in mapped}
+    parsed = _described(spark, file, "source.campaigns.columns")
+    texts = {name: as_text(parsed.fields[name], parsed.kind(name)) for name in ("campaign_id", "kind", "item_id") if name in parsed.fields}
     texts["campaign_id"] = F.when(F.col("corrupt_line").isNull(), texts["campaign_id"])
     moments = {name: times.as_timestamp(parsed.fields[name], parsed.kind(name), settings.time) for name in ("starts_at", "ends_at")}
     return parsed.rows.select(
         *[texts.get(name, F.lit(None)).cast("string").alias(name) for name in ("campaign_id", "kind", "item_id")],
         *[moment.alias(name) for name, moment in moments.items()],
     )
+
+
+def _described(spark: SparkSession, file: ItemFile | CampaignFile, key: str) -> Parsed:
+    """A file beside the events, by its columns. key: the setting that maps them"""
+    mapped = {field: column for field, column in file.columns.model_dump().items() if column is not None}
+    with faults_of(file.path):
+        return FORMATS[file.format](spark, file.path, file.options, Wanted(columns=mapped, key=key))
 
 
 def has_own_ids(settings: SourceSettings) -> bool:

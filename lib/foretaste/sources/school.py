@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from foretaste.settings import SourceSettings
 from foretaste.sources.records import ITEM_FIELDS, raw_records
 
-CAVEAT = "the school's log is made up, as its name in sources/school.py says"
+CAVEAT = "the school's log is made up: nobody ever went there"
 
 NUM_LEARNERS = 1500
 DAYS = 180

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from foretaste.errors import SourceError
@@ -53,8 +53,8 @@ def _ingest(warehouse: Warehouse, settings: Settings, source: Source) -> StepRep
     try:
         with faults_of(where):
             counts = _count(tally)  # the first reading, of every record: a fault shows here
-            num_items = None if raw_items is None else _count_items(raw_items)
-            left_out = None if raw_campaigns is None else _count_campaigns(raw_campaigns)
+            num_items = None if raw_items is None else _count_useful(raw_items, F.trim("item_id") != "")
+            num_campaigns = None if raw_campaigns is None else _count_useful(raw_campaigns, campaigns.is_useful())
         if not counts.records:
             raise SourceError("there are no rows in it", where=where, fix="Point source.path at files with rows.")
         added = warehouse.insert_new(EVENTS, events.build(judged), within=_span(counts, source.has_own_ids(settings.source)))
@@ -69,12 +69,11 @@ def _ingest(warehouse: Warehouse, settings: Settings, source: Source) -> StepRep
         written[ITEMS.name] = warehouse.upsert(ITEMS, items.build(raw_items))
         if num_items[1]:
             notes.append(f"{num_items[1]:,} item records left out: they do not parse or have no id")
-    if raw_campaigns is not None and left_out is not None:
-        read["campaign records"] = left_out[0]
+    if raw_campaigns is not None and num_campaigns is not None:
+        read["campaign records"] = num_campaigns[0]
         written[CAMPAIGNS.name] = warehouse.upsert(CAMPAIGNS, campaigns.build(raw_campaigns))
-        if left_out[1]:
-            records = "records" if left_out[1] > 1 else "record"
-            notes.append(f"{left_out[1]:,} campaign {records} left out: without an id, or a start and an end in this order")
+        if num_campaigns[1]:
+            notes.append(f"{num_campaigns[1]:,} campaign records left out: they have no id, or no start and end in this order")
     return StepReport(step="ingest", read=read, written=written, notes=tuple(notes))
 
 
@@ -92,16 +91,9 @@ def _count(tally: DataFrame) -> Counts:
     )
 
 
-def _count_items(raw: DataFrame) -> tuple[int, int]:
-    """How many item records there are, and how many of them are of no use."""
-    useful = F.count(F.when(F.trim("item_id") != "", 1))
-    row = raw.agg(F.count("*"), F.count("*") - useful).head()
-    return (row[0], row[1]) if row else (0, 0)
-
-
-def _count_campaigns(raw: DataFrame) -> tuple[int, int]:
-    """How many campaign records there are, and how many of them are of no use."""
-    row = raw.agg(F.count("*"), F.count("*") - F.count_if(campaigns.is_useful())).head()
+def _count_useful(raw: DataFrame, is_useful: Column) -> tuple[int, int]:
+    """How many records there are, and how many of them are of no use."""
+    row = raw.agg(F.count("*"), F.count("*") - F.count_if(is_useful)).head()
     return (row[0], row[1]) if row else (0, 0)
 
 

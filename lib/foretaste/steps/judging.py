@@ -27,8 +27,8 @@ def judged_splits(settings: Settings, model: str) -> tuple[str, ...]:
 
 
 def answered(rows: DataFrame, task: Task, days: int) -> DataFrame:
-    """The rows with a label that is 1 or 0: for heads that answer day by day as contract.stayed_away has it (or came, "incidence"),
-    without rows that do not tell.
+    """The rows with a label that is 1 or 0: for a head of DAILY the answer for so many days, as contract.answers_of has it, without rows
+    that do not tell.
     """
     if task.head not in DAILY:
         return rows

@@ -10,7 +10,7 @@ _MOST_DAYS = 9999  # of a campaign that is over, whatever follows is known: it c
 
 
 def answer_day(future: Future) -> NDArray[np.int32]:
-    """(N, 2): as contract.stayed_away has them: the day of the first answer to the row's campaign, and of how many days it is known."""
+    """(N, 2): as contract.answers_of has them: the day of the first answer to the row's campaign, and of how many days it is known."""
     came = future.answer < future.known
     day = np.where(came, np.maximum(1, -(-(future.answer - future.as_of) // DAY)), 0)
     known = np.minimum((future.asked_until - future.as_of) // DAY, _MOST_DAYS)

@@ -8,7 +8,7 @@ from foretaste.tasks.task import Task, Worth
 
 
 def next_activity(future: Future) -> NDArray[np.int32]:
-    """(N, 2): as contract.stayed_away has them: the day of the first activity in the row's split, and the whole days that it has left."""
+    """(N, 2): as contract.answers_of has them: the day of the first activity in the row's split, and the whole days that it has left."""
     active = np.append(np.flatnonzero(future.is_active), len(future.time))
     first = active[np.searchsorted(active, future.start)]
     came = first < future.reach

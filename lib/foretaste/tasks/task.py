@@ -47,6 +47,11 @@ class Task:
     baselines: tuple[str, ...] = ("logistic_rfm",)
     worth: Worth | None = None
 
+    @property
+    def asks_about_campaigns(self) -> bool:
+        """Whether a row is about a user and a campaign, not about a user alone."""
+        return self.train_cut == "exposure"
+
     def judged_cut(self, usual: str) -> str:
         """The cut of the rows that it is judged on: the usual one, but where it asks about campaigns."""
-        return self.train_cut if self.train_cut == "exposure" else usual
+        return "exposure" if self.asks_about_campaigns else usual

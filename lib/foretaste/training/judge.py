@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from foretaste.contract import DAILY, FIRST_INDEX, PAD, Batch, stayed_away
+from foretaste.contract import DAILY, FIRST_INDEX, PAD, Batch, answers_of
 from foretaste.models import Blend, Model
 
 ITEMS_AT_ONCE = 8192  # columns of the (B, items) scores that are held at a time
@@ -36,11 +36,11 @@ class Judge(Protocol):
         ...
 
 
-def judge_for(head: str, label: str, *, leave_out_seen: bool = False, days: int | None = None) -> Judge:
+def judge_for(head: str, label: str, *, leave_out_seen: bool = False, days: int = 0) -> Judge:
     """days: of a head of contract.DAILY, within which somebody comes or not"""
     if head == "items":
         return ItemsJudge(label, leave_out_seen=leave_out_seen)
-    return BinaryJudge(label, days=days if head in DAILY else None, comes=head == "incidence")
+    return BinaryJudge(label, head=head, days=days)
 
 
 class ItemsJudge:
@@ -113,21 +113,19 @@ NUM_BINS = round((HIGHEST - LOWEST) / BIN_WIDTH)
 class BinaryJudge:
     """The log loss, on which it stops, with accuracy, ROC-AUC and a calibration from a fine histogram of logits.
 
-    days: labels are as contract.stayed_away has them, and a one is who stays away that long, or, `comes`, who does not; rows that do
-    not tell are left out
+    head, days: of a head of contract.DAILY, labels are turned into answers for so many days, and rows that do not tell are left out
     """
 
-    def __init__(self, label: str, *, days: int | None = None, comes: bool = False) -> None:
-        self.label, self.days, self.comes = label, days, comes
+    def __init__(self, label: str, *, head: str = "binary", days: int = 0) -> None:
+        self.label, self.head, self.days = label, head, days
         self.sums = torch.zeros(4, NUM_BINS, dtype=torch.float64)  # a bin's zeros, its ones, the sum of its logits, of its losses
 
     def add(self, model: Model | Blend, batch: Batch[Tensor]) -> None:
         logits = model.score(batch).double().cpu()  # (B,)
         labels = batch.labels[self.label].cpu()
-        if self.days is not None:
-            answers = stayed_away(labels, self.days)
+        if self.head in DAILY:
+            answers = answers_of(self.head, labels, self.days)
             logits, labels = logits[answers >= 0], answers[answers >= 0]
-            labels = 1 - labels if self.comes else labels
         labels = labels.double()
         bins = ((logits.nan_to_num().clamp(LOWEST, HIGHEST) - LOWEST) / BIN_WIDTH).long().clamp(max=NUM_BINS - 1)
         losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
