@@ -20,9 +20,9 @@ from torch import Tensor
 
 from foretaste import registry
 from foretaste.contract import Batch
-from foretaste.evaluation.baselines import RFM_FEATURES, LogisticRegression, Numbers, rfm
+from foretaste.evaluation.baselines import RFM_FEATURES, Numbers, rfm
 from foretaste.evaluation.comparison import Comparison
-from foretaste.evaluation.fitting import binary_fit
+from foretaste.evaluation.fitting import regression
 from foretaste.evaluation.passes import Pass
 from foretaste.evaluation.segments import ALL
 from foretaste.models import Variational
@@ -75,8 +75,7 @@ def compared(warehouse: Warehouse, chosen: Settings) -> Comparison:
     learnt = rows.where(f"split = 'train' and cut = '{JUDGED.train_cut}'")
     scorers = {}
     for name, seen in numbers.items():
-        fit = binary_fit(learnt, JUDGED.label.name, seen, features)
-        scorers[name] = LogisticRegression(fit.coefficients, fit.intercept, seen)
+        scorers[name] = regression(learnt, JUDGED.label.name, seen, features)
     judge = judge_of(chosen, JUDGED)
     judging = Pass(
         judge=judge,

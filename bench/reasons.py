@@ -57,7 +57,7 @@ def main(
             started = time.perf_counter()
             position, _ = scorer.top_k(batch, chosen.scoring.top_k)
             if with_reasons:
-                look.of(scorer, batch, position, stored.item_ids(), stored.model["features"], ())
+                look.of(scorer, batch, position, stored.item_ids(), stored.model["features"], {})
             seconds[with_reasons].append(time.perf_counter() - started)
     plain, more = (statistics.median(seconds[kind]) for kind in (False, True))
     print(f"{task}, {len(hashes):,} users, {wanted.tried} items tried for {wanted.targets} targets each: {plain:.2f} s without reasons, "
@@ -65,7 +65,7 @@ def main(
 
     best = position[:, :1]
     tried = tried_items(batch.item, wanted.tried)
-    chosen_places = named(drops(scorer, batch, position[:, : wanted.targets], tried, ()), wanted.named)[:, 0]  # (B, named), of the best
+    chosen_places = named(drops(scorer, batch, position[:, : wanted.targets], tried, {}), wanted.named)[:, 0]  # (B, named), of the best
     random = np.random.default_rng(chosen.evaluation.seed)
     fall_named = _fall(scorer, batch, best, np.where(chosen_places < 0, PAD, np.take_along_axis(tried, np.maximum(chosen_places, 0), 1)))
     fall_random = _fall(scorer, batch, best, _drawn(tried, (chosen_places >= 0).sum(1), random))

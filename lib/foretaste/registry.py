@@ -57,7 +57,8 @@ class StoredModel:
     tables:      table name → the version it learnt from
     sha256:      of the weights; judged_sha256: of those that were judged, where they are others
     folder:      where it lies
-    base_rate:   the share of positives among the training rows of a binary head: the answer for a user without history
+    base_rate:   the share of positives among the training rows of a head that ranks no items: the answer for a user without history
+    medians:     of each amount among contract.FACTS, over the same rows; {} for a model that ranks items
     """
 
     name: str
@@ -77,6 +78,7 @@ class StoredModel:
     sha256: str
     folder: str
     base_rate: float | None = None
+    medians: Mapping[str, float] = dataclasses.field(default_factory=dict)
     judged_sha256: str | None = None
 
     @property
@@ -144,6 +146,7 @@ def save(
     seed: int,
     settings: Mapping[str, Any],
     base_rate: float | None = None,
+    medians: Mapping[str, float] | None = None,
     judged: Path | None = None,
 ) -> StoredModel:
     """Stores it as the next version. `vocabulary` is no larger than the model itself, so it goes through the driver, as Arrow.
@@ -179,6 +182,7 @@ def save(
             sha256=hashlib.sha256(data).hexdigest(),
             folder="",
             base_rate=base_rate,
+            medians=medians or {},
             judged_sha256=None if before is None else hashlib.sha256(before).hexdigest(),
         )
         stored = _publish(stored, building, parent)

@@ -48,17 +48,17 @@ class Knows:
 
 def test_what_a_target_falls_by_most_is_named_first_and_what_it_does_not_fall_by_is_not() -> None:
     position = np.array([[2, 6], [2, 6]])
-    found = Reasons(named=2, tried=3, targets=2).of(Knows(ranks=True), ROWS, position, IDS, ("item",), ())
+    found = Reasons(named=2, tried=3, targets=2).of(Knows(ranks=True), ROWS, position, IDS, ("item",), {})
     assert found.tolist() == [[["milk", "jam"], [None, None]], [["milk", None], [None, None]]]
-    first = Reasons(named=1, tried=3, targets=1).of(Knows(ranks=True), ROWS, position, IDS, ("item",), ())
+    first = Reasons(named=1, tried=3, targets=1).of(Knows(ranks=True), ROWS, position, IDS, ("item",), {})
     assert first.tolist() == [[["milk"]], [["milk"]]]
 
 
 def test_facts_are_reasons_with_their_value() -> None:
-    """Against the median, 20 hours: the first row has more. A model that sees no item names none."""
-    rows = replace(ROWS, facts={"idle_hours": np.array([30, 10], dtype=np.int32), "campaign_kind": np.array([1, 2], dtype=np.int32)})
+    """Against a median of 20 hours: the first row has more. A model that sees no item names none."""
+    rows = replace(ROWS, facts={"idle_hours": np.array([30, 10], dtype=np.int32)})
     position = np.array([[2], [2]])
-    found = Reasons(named=2, tried=3, targets=1).of(Knows(ranks=False), rows, position, IDS, ("gap",), ("idle_hours", "campaign_kind"))
+    found = Reasons(named=2, tried=3, targets=1).of(Knows(ranks=False), rows, position, IDS, ("gap",), {"idle_hours": 20.0})
     assert found.tolist() == [[["idle_hours 30", None]], [[None, None]]]
 
 
@@ -82,7 +82,7 @@ def test_removing_what_is_named_takes_more_off_than_removing_another_item(tmp_pa
     stored = store(tmp_path, COUNTS)
     scorer, rows = ModelScorer(stored, 16), histories(60, 2 + len(COUNTS))
     position, _ = scorer.top_k(rows, 3)
-    found = Reasons(named=1, tried=6, targets=1).of(scorer, rows, position, stored.item_ids(), ("item",), ())[:, 0, 0]
+    found = Reasons(named=1, tried=6, targets=1).of(scorer, rows, position, stored.item_ids(), ("item",), {})[:, 0, 0]
     before = scorer.of_targets(rows, position)[:, 0]
     by_id = {name: index for index, name in enumerate(stored.item_ids()) if name is not None}
     more, compared = 0, 0

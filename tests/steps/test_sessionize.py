@@ -1,14 +1,19 @@
 """sessionize, batch after batch: only what changes is written, and all is as if it had come at once."""
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from foretaste.settings import Settings, WarehouseSettings
+from foretaste.steps.changes import identity
 from foretaste.steps.sessionize import sessionize
-from foretaste.tables import Warehouse
+from foretaste.tables import Warehouse, sessions
 from foretaste.tables.events import EVENTS
 from foretaste.tables.sessions import SESSIONS
 from tests.steps.shop import another, changes, equal, told
+
+SETTINGS = Settings().sessions.model_dump_json()
 
 
 def test_batches_equal_a_full_rebuild_and_touch_only_what_they_change(warehouse: Warehouse, tmp_path: Path) -> None:
@@ -61,3 +66,15 @@ def test_other_settings_and_another_events_table_rebuild_all(warehouse: Warehous
     report = sessionize(another_shop, Settings.model_validate({"sessions": {"gap": "10min"}}))
     assert report.written == {"sessions": 1}
     assert "not known any more" in report.notes[0]
+
+
+def test_a_table_that_lacks_a_column_is_written_anew(warehouse: Warehouse) -> None:
+    """As an earlier version left it: nothing came since, and yet nothing may be taken for done."""
+    told(warehouse, ("ann", 1, "tea"), ("ann", 2, "milk"))
+    older = replace(SESSIONS, columns=tuple(column for column in SESSIONS.columns if column.name != "campaign_id"))
+    built_from = {"events": warehouse.version(EVENTS), "events_id": identity(warehouse, EVENTS), "settings": json.loads(SETTINGS)}
+    warehouse.overwrite(older, older.select(sessions.build(warehouse.read(EVENTS), Settings().sessions)), built_from)
+    assert "campaign_id" not in warehouse.read(SESSIONS).columns
+    assert sessionize(warehouse, Settings()).notes == ("all sessions written anew: the columns changed",)
+    assert [row.campaign_id for row in warehouse.read(SESSIONS).collect()] == [[None], [None]]
+    assert sessionize(warehouse, Settings()).notes == ("nothing new since the last run",)

@@ -4,18 +4,23 @@ Users with an even number buy every other day; those with an odd one do so until
 each third user answers on the day after, but to the last one no answer is known when the data end.
 """
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pyspark.sql import SparkSession
 
 from foretaste import registry
+from foretaste.contract import answers_of
 from foretaste.errors import SettingsError
 from foretaste.scoring.arrow import to_batch
 from foretaste.settings import Settings, WarehouseSettings
+from foretaste.steps.backtest import backtest
 from foretaste.steps.evaluate import evaluate
+from foretaste.steps.judging import answered
 from foretaste.steps.report import StepReport
 from foretaste.steps.score import score
 from foretaste.steps.sequence import sequence
@@ -27,6 +32,7 @@ from foretaste.tables.events import EVENTS
 from foretaste.tables.metrics import METRICS
 from foretaste.tables.scores import SCORES
 from foretaste.tables.sequences import SEQUENCES
+from foretaste.tasks.churn import CHURN
 from tests.steps.shop import MONDAY, told
 
 NUM_USERS = 60
@@ -140,7 +146,7 @@ def test_answers_that_are_all_the_same_teach_nothing(shop: tuple[Warehouse, Step
 def test_settings_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="within is not a number of whole days"):
         settings(tasks={"churn": {"within": "36h"}})
-    with pytest.raises(ValueError, match=r"tasks.interest.within belongs to churn and campaign"):
+    with pytest.raises(ValueError, match=r"tasks.interest.within belongs to campaign and churn"):
         settings(tasks={"interest": {"within": "2d"}})
     with pytest.raises(ValueError, match=r"sequences.activity: purchase is none of sequences.event_types"):
         settings(sequences={"event_types": ["view"]}, tasks={"churn": {}})
@@ -150,3 +156,22 @@ def test_without_campaigns_there_are_no_rows_about_any(warehouse: Warehouse) -> 
     told(warehouse, *[(f"u{user}", 24.0 * day, "a") for user in range(3) for day in range(60)], kind="purchase")
     sessionize(warehouse, settings())
     assert "exposure" not in sequence(warehouse, settings()).notes[1]
+
+
+def test_folds_know_the_campaigns_too(shop: tuple[Warehouse, StepReport, StepReport]) -> None:
+    """Fold 1 has all splits sixteen days earlier: "spring" to learn from, "early summer" to validate with, and "summer" to test."""
+    tasks = {"campaign": {"model": {**MODEL, "facts": ["answers"]}, "fit": {**FIT, "epochs": 2, "batch_size": 10}, "within": "3d"}}
+    report = backtest(shop[0], settings(tasks=tasks, evaluation={"bootstrap": 10, "folds": 2, "fold_step": "16d"}))
+    assert report.read["test rows"] == 2 * NUM_USERS
+    assert "campaign, of 100 users who would answer, reached by asking the best 30 % of those who were asked" in report.notes
+    assert any(line.split() == ["majority", "30.0", "30.0", "30.0"] for line in report.notes)
+
+
+@pytest.mark.parametrize("head", ["survival", "incidence"])
+def test_spark_answers_as_the_contract_does(spark: SparkSession, head: str) -> None:
+    waited = [[1, 20], [14, 14], [15, 20], [0, 14], [0, 13], [1, 13], [14, 9999]]
+    task = replace(CHURN, head=head)  # type: ignore[arg-type]
+    rows = spark.createDataFrame([(place, days) for place, days in enumerate(waited)], "place int, next_activity array<int>")
+    found = {row.place: row.next_activity for row in answered(rows, task, 14).collect()}
+    expected = answers_of(head, np.array(waited), 14)
+    assert found == {place: answer for place, answer in enumerate(expected.tolist()) if answer >= 0}

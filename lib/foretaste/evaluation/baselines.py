@@ -63,15 +63,6 @@ class NetworkAlone:
         return self.load().score(batch)
 
 
-@dataclass(frozen=True, kw_only=True)
-class BinaryFit:
-    """What is fitted on training rows: the share of positives, and a logistic regression."""
-
-    base_rate: float
-    coefficients: tuple[float, ...]
-    intercept: float
-
-
 class BaseRate:
     """The share of positives among the training rows for everybody: the majority class, with an honest probability."""
 

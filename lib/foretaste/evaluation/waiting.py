@@ -34,7 +34,8 @@ class Curve(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class WaitingSums:
-    """`rows.mapInArrow(WaitingSums(…), WAITING_SUMS)`: a row a partition, (1 + _KINDS · D) · (1 + replicates) numbers to be added up.
+    """`rows.mapInArrow(WaitingSums(…), WAITING_SUMS)`: a row a partition with rows, (1 + _KINDS · D) · (1 + replicates)
+    numbers to be added up.
 
     label: as contract.answers_of takes it; load: gives the model, called in each partition
     """
@@ -57,7 +58,8 @@ class WaitingSums:
                 with torch.inference_mode():
                     chances = self.load().survival(batch).double().numpy()
                 total += sums_of(batch.labels[self.label].numpy(), chances, weights)
-        yield pa.RecordBatch.from_pydict({"sums": pa.array([total.ravel()], pa.list_(pa.float64()))})
+        if total[0, 0]:
+            yield pa.RecordBatch.from_pydict({"sums": pa.array([total.ravel()], pa.list_(pa.float64()))})
 
 
 def sums_of(waited: NDArray[np.int32], chances: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:

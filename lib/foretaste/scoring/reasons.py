@@ -1,12 +1,12 @@
 """Why a target stands where it does: the items of the past, and the facts, without which its score would be lower.
 
-By occlusion, which asks the model itself and so goes for any: the row is scored again without the events of one item, or with the batch's
-median in place of one fact, and what that takes off the score is what it was worth (Zeiler & Fergus 2014, section 4.2, of images).
+By occlusion, which asks the model itself and so goes for any: the row is scored again without the events of one item, or with the median of
+the training rows in place of one fact; what that takes off the score is what it was worth (Zeiler & Fergus 2014, section 4.2, of images).
 
 Legend: B rows, T events, k targets, E items that are tried of each row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foretaste.contract import CODED_FACTS, FIRST_INDEX, PAD, Batch
+from foretaste.contract import FIRST_INDEX, PAD, Batch
 
 READ_BY_ITEM = {"item", "category", "price"}  # features that tell items apart: without any, no item is a reason
 
@@ -55,10 +55,10 @@ def without(batch: Batch[NDArray[np.int32]], dropped: NDArray[np.bool_]) -> Batc
 
 
 def drops(
-    scorer: Scores, batch: Batch[NDArray[np.int32]], position: NDArray[np.int64], tried: NDArray[np.int32], facts: tuple[str, ...]
+    scorer: Scores, batch: Batch[NDArray[np.int32]], position: NDArray[np.int64], tried: NDArray[np.int32], medians: Mapping[str, float]
 ) -> NDArray[np.float64]:
-    """(B, k, E + facts): how far each target's score falls without each item that is tried, and with the median of each amount in `facts`;
-    -inf where there is no such item. Where a row has several targets, what counts is how far a target falls against the others.
+    """(B, k, E + facts): how far each target's score falls without each item that is tried, and with the median in place of each fact that
+    has one; -inf where there is no such item. Where a row has several targets, what counts is how far a target falls against the others.
     """
     before = _against_others(scorer.of_targets(batch, position))
     found = []
@@ -67,11 +67,9 @@ def drops(
         changed = without(batch, (batch.item == item) & (item != PAD))
         fall = before - _against_others(scorer.of_targets(changed, position))
         found.append(np.where(item == PAD, -np.inf, fall))
-    for name in facts:
-        values = batch.facts[name]
-        median = np.full_like(values, np.median(values))
-        fall = before - _against_others(scorer.of_targets(replace(batch, facts={**batch.facts, name: median}), position))
-        found.append(fall)
+    for name, median in medians.items():
+        facts = {**batch.facts, name: np.full_like(batch.facts[name], median)}
+        found.append(before - _against_others(scorer.of_targets(replace(batch, facts=facts), position)))
     return np.stack(found, axis=2) if found else np.zeros((*before.shape, 0))
 
 
@@ -105,16 +103,15 @@ class Reasons:
         position: NDArray[np.int64],
         ids: NDArray[np.object_],
         features: Sequence[str],
-        facts: Sequence[str],
+        medians: Mapping[str, float],
     ) -> NDArray[np.object_]:
         """(B, k', named) texts, None where there are fewer: an item's id, or a fact with its value, such as "idle_hours 912".
 
-        ids: of all items; features, facts: what the model reads. k' = min(k, targets)
+        ids: of all items; features: what the model reads; medians: of the facts that it reads. k' = min(k, targets)
         """
         position = position[:, : self.targets]
         tried = tried_items(batch.item, self.tried if READ_BY_ITEM & set(features) else 0)
-        amounts = tuple(name for name in facts if name not in CODED_FACTS)
-        chosen = named(drops(scorer, batch, position, tried, amounts), self.named)  # (B, k', named)
-        values = [[f"{name} {value}" for value in batch.facts[name].tolist()] for name in amounts]
+        chosen = named(drops(scorer, batch, position, tried, medians), self.named)  # (B, k', named)
+        values = [[f"{name} {value}" for value in batch.facts[name].tolist()] for name in medians]
         texts = np.concatenate([ids[tried], np.array([*values, [None] * len(tried)], dtype=object).T], axis=1)  # -1 takes the last: None
         return np.take_along_axis(texts[:, None, :], np.where(chosen < 0, texts.shape[1] - 1, chosen), axis=2)

@@ -42,6 +42,11 @@ class ModelScorer:
         calibration = self.stored.calibration
         return scores if calibration is None else scores.double() * calibration["slope"] + calibration["intercept"]
 
+    def survival(self, batch: Batch[Tensor]) -> Tensor:
+        """(B, days): the chance that nobody comes up to and on each day, as the network says it, not calibrated."""
+        assert isinstance(self.network, Model)
+        return self.network.survival(batch)
+
     def top_k(self, batch: Batch[NDArray[Any]], k: int, left_out: LeftOut | None = None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """(n, k') vocabulary indices, best first, and their softmax probabilities over all real items; k' = min(k, items).
 
@@ -99,10 +104,10 @@ class ModelScorer:
         return found
 
     def knows_nothing(self, batch: Batch[NDArray[Any]]) -> NDArray[np.bool_]:
-        """(n,): rows that the model has nothing to go by: without an item that it knows, or, where it answers for a whole row from other
-        features too, without any event."""
-        others = set(self.stored.model["features"]) != {"item"}
-        return batch.length == 0 if others and self.stored.head != "items" else without_history(batch)
+        """(n,): rows that the model has nothing to go by: without an item that it knows, or, where it answers for a whole row from more
+        than items, without any event."""
+        reads_more = set(self.stored.model["features"]) != {"item"} or self.stored.model.get("facts")
+        return batch.length == 0 if reads_more and self.stored.head != "items" else without_history(batch)
 
     @property
     def where(self) -> str:

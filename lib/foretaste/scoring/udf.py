@@ -37,13 +37,6 @@ def load_network(root: str, name: str, version: int, batch_size: int) -> Model:
     return blend.network
 
 
-def load_curve(root: str, name: str, version: int, batch_size: int) -> Model:
-    """The network of this model, which tells day by day."""
-    network = load_scorer(root, name, version, batch_size).network
-    assert isinstance(network, Model)
-    return network
-
-
 @dataclass(frozen=True, kw_only=True)
 class Fallback:
     """What a user without a known item gets.
@@ -100,8 +93,9 @@ class ScoreUsers:
             score[nothing_known] = self.fallback.scores
         found = None
         if self.reasons is not None:
-            model = scorer.stored.model
-            found = self.reasons.of(scorer, batch, position, _item_names(scorer), model["features"], model.get("facts", ()))
+            stored = scorer.stored
+            medians = {name: stored.medians[name] for name in stored.model.get("facts", ()) if name in stored.medians}
+            found = self.reasons.of(scorer, batch, position, _item_names(scorer), stored.model["features"], medians)
             found[nothing_known] = None
         columns = [rows.column("user_id"), targets(ids, position, score, found), pa.array(nothing_known)]
         return pa.RecordBatch.from_arrays(columns, names=["user_id", "targets", "fallback"])
@@ -125,5 +119,5 @@ def _item_names(scorer: ModelScorer) -> NDArray[np.object_]:
 
 @lru_cache(maxsize=_MODELS_AT_ONCE)
 def _item_ids(scorer: ModelScorer) -> pa.Array:
-    """(num_items,) the shop's ids by vocabulary index."""
-    return pa.array(scorer.stored.item_ids(), pa.string())
+    """The same as Arrow takes them."""
+    return pa.array(_item_names(scorer), pa.string())

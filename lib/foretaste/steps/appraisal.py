@@ -33,7 +33,7 @@ def appraised(warehouse: Warehouse, settings: Settings, model: StoredModel, whol
     try:
         good = likeness.quality(whole, few, model.sizes, seed)
         private = likeness.privacy(whole, few, seed, _words(network, few) if isinstance(network, GAN) else None)
-        wishes = _heeded(network, few.apart, seed) if isinstance(network, GAN) else {}
+        num_asked, wishes = _heeded(network, few.apart, seed) if isinstance(network, GAN) else (0, {})
     finally:
         few.unpersist()
     judged = warehouse.read(SEQUENCES, model.tables[SEQUENCES.name])
@@ -44,13 +44,13 @@ def appraised(warehouse: Warehouse, settings: Settings, model: StoredModel, whol
     lines += ["privacy: how near they come to rows that the model learnt from, as real rows of other users do"]
     lines += [f"  {line}" for line in likeness.table(private)]
     if wishes:
-        lines += [f"asked for what {HEEDED:,} real rows of such users hold, one wish at a time: the share of rows that hold it"]
+        lines += [f"asked for what {num_asked:,} real rows of such users hold, one wish at a time: the share of rows that hold it"]
         told = [[name, f"{share.asked:.4f}", f"{share.unasked:.4f}"] for name, share in wishes.items()]
         lines += [f"  {line}" for line in aligned([["", "asked", "not asked"], *told])]
         measured += [
             Measurement(
                 task=model.task, model=side, model_version=model.version, split="train", segment="heeded", metric=f"heeded({name})",
-                value=getattr(share, side), low=float("nan"), high=float("nan"), num_rows=HEEDED,
+                value=getattr(share, side), low=float("nan"), high=float("nan"), num_rows=num_asked,
             )
             for name, share in wishes.items()
             for side in ("asked", "unasked")
@@ -95,11 +95,11 @@ def _words(network: GAN, few: Sets) -> dict[str, NDArray[np.float64]]:
     return {name: of(getattr(few, name)) for name in ("learnt", "apart")}
 
 
-def _heeded(network: GAN, rows: DataFrame, seed: int) -> Mapping[str, Heeded]:
-    """Whether it heeds what these rows would have been asked for."""
+def _heeded(network: GAN, rows: DataFrame, seed: int) -> tuple[int, Mapping[str, Heeded]]:
+    """How many of these rows were tried, and whether it heeds what they would have been asked for."""
     part = next(_batches(network, rows.limit(HEEDED), size=HEEDED))
     asked = conditions_of(part, network.category_of_item, network.popularity)
-    return heeded(network, asked, chance.fingerprint(torch.arange(len(part.length))[:, None] + seed))
+    return len(part.length), heeded(network, asked, chance.fingerprint(torch.arange(len(part.length))[:, None] + seed))
 
 
 def _batches(network: GAN, rows: DataFrame, size: int = 512) -> Iterator[Batch[Tensor]]:

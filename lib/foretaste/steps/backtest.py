@@ -19,7 +19,9 @@ from foretaste.steps.report import StepReport
 from foretaste.steps.sequence import sequence
 from foretaste.steps.train import train
 from foretaste.tables import Warehouse, sequences
+from foretaste.tables.campaigns import CAMPAIGNS
 from foretaste.tables.events import EVENTS
+from foretaste.tables.items import ITEMS
 from foretaste.tables.metrics import METRICS
 from foretaste.tables.scores import microseconds
 from foretaste.tables.sequences import Bounds
@@ -56,7 +58,7 @@ def backtest(warehouse: Warehouse, settings: Settings) -> StepReport:
     worths: dict[str, dict[tuple[str, int], float]] = {name: {} for name in settings.tasks}
     num_rows = num_measurements = 0
     for fold in folds:
-        annex = warehouse.annex(f"folds/{fold.number}", EVENTS, SESSIONS)
+        annex = warehouse.annex(f"folds/{fold.number}", EVENTS, SESSIONS, CAMPAIGNS, ITEMS)
         for step in (sequence, train, evaluate):
             report = step(annex, fold.settings)
         num_rows += sum(count for name, count in report.read.items() if name.startswith("test "))

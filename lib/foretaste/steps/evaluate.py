@@ -13,17 +13,17 @@ from foretaste import registry
 from foretaste.contract import DAILY, SCALARS
 from foretaste.counting import learnt_from
 from foretaste.errors import SettingsError, TableError
-from foretaste.evaluation.baselines import REGRESSIONS, BaseRate, CountedBaseline, LogisticRegression, NetworkAlone
+from foretaste.evaluation.baselines import REGRESSIONS, BaseRate, CountedBaseline, NetworkAlone
 from foretaste.evaluation.bootstrap import Estimate
 from foretaste.evaluation.comparison import Comparison, aligned, by_segment
-from foretaste.evaluation.fitting import beta_geometric, binary_fit
+from foretaste.evaluation.fitting import beta_geometric, regression
 from foretaste.evaluation.judge import Scorer
 from foretaste.evaluation.passes import NUM_JUDGED, USER_HASH, Pass
 from foretaste.evaluation.segments import ALL, SEGMENTS
 from foretaste.evaluation.waiting import WAITING_SUMS, WaitingSums, by_week
 from foretaste.registry import StoredModel
 from foretaste.scoring.scorer import rows_at_once
-from foretaste.scoring.udf import load_curve, load_network, load_scorer
+from foretaste.scoring.udf import load_network, load_scorer
 from foretaste.settings import Settings
 from foretaste.steps.count import counted
 from foretaste.steps.judging import answered, judge_of, judged_rows, judged_splits, run
@@ -132,17 +132,15 @@ def _baselines(warehouse: Warehouse, settings: Settings, model: StoredModel, row
             yield found
     else:
         learnt = answered(rows.where((F.col("split") == "train") & (F.col("cut") == task.train_cut)), task, model.sizes.days)
-        regressions = {name: REGRESSIONS[name] for name in task.baselines if name in REGRESSIONS}
-        fits = {name: binary_fit(learnt, task.label.name, numbers, read) for name, (numbers, read) in regressions.items()}
-        others: dict[str, Scorer] = {"majority": BaseRate(next(iter(fits.values())).base_rate)}
-        others |= {name: LogisticRegression(fit.coefficients, fit.intercept, REGRESSIONS[name][0]) for name, fit in fits.items()}
-        if "bg_nbd" in task.baselines:
-            others["bg_nbd"] = beta_geometric(learnt, model.sizes.days)
-        yield others
+        assert model.base_rate is not None
+        others: dict[str, Scorer] = {"majority": BaseRate(model.base_rate)}
+        others |= {name: regression(learnt, task.label.name, *REGRESSIONS[name]) for name in task.baselines if name in REGRESSIONS}
+        bought_again = beta_geometric(learnt, model.sizes.days) if "bg_nbd" in task.baselines else None
+        yield others | ({"bg_nbd": bought_again} if bought_again else {})
 
 
 def _waiting(warehouse: Warehouse, settings: Settings, model: StoredModel, version: int) -> Mapping[tuple[str, int], Estimate]:
-    """How many stay away until the end of each week, as foretold and as it came, of all test rows."""
+    """How many stay away until the end of each week, as foretold and as it came, of all test rows; {} without any."""
     task, days = TASKS[model.task], model.sizes.days
     read = dict.fromkeys(("item", *model.model["features"], *model.model.get("facts", ())))
     is_judged = (F.col("split") == "test") & (F.col("cut") == task.judged_cut(settings.sequences.judged_cut))
@@ -151,14 +149,14 @@ def _waiting(warehouse: Warehouse, settings: Settings, model: StoredModel, versi
     size = settings.scoring.batch_size
     adding = WaitingSums(
         label=task.label.name,
-        load=partial(load_curve, warehouse.path, model.name, model.version, size),
+        load=partial(load_scorer, warehouse.path, model.name, model.version, size),
         days=days,
         replicates=settings.evaluation.bootstrap,
         seed=settings.evaluation.seed,
         batch_size=size,
     )
     parts = [np.array(row.sums) for row in chosen.mapInArrow(adding, WAITING_SUMS).collect()]
-    return by_week(np.sum(parts, axis=0).reshape(-1, 1 + settings.evaluation.bootstrap), days)
+    return by_week(np.sum(parts, axis=0).reshape(-1, 1 + settings.evaluation.bootstrap), days) if parts else {}
 
 
 def _measured(waiting: Mapping[tuple[str, int], Estimate], model: StoredModel) -> Iterator[Measurement]:

@@ -22,7 +22,7 @@ from foretaste.tables.sessions import SESSIONS
 from foretaste.tables.vocabulary import VOCABULARY
 
 _EPOCH = datetime(1970, 1, 1)
-_REBUILT_FOR = ("settings", "vocabulary", "campaigns")
+_REBUILT_FOR = ("settings", "vocabulary", "campaigns", "columns")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,7 @@ def sequence(warehouse: Warehouse, settings: Settings) -> StepReport:
         "sessions_id": identity(warehouse, SESSIONS),
         "settings": json.loads(wanted.model_dump_json()),
         "campaigns": warehouse.version(CAMPAIGNS) if warehouse.exists(CAMPAIGNS) else None,
+        "columns": SEQUENCES.names,
     }
     if before and all(before.get(name) == value for name, value in built_from.items()) and _is_at(warehouse, before):
         return StepReport(step="sequence", read={"sessions": sessions.count()}, notes=("nothing new since the last run",))
@@ -166,8 +167,8 @@ def campaigns_of(warehouse: Warehouse, vocabulary: DataFrame) -> Campaigns:
     """The campaigns that there are, in this vocabulary's numbers."""
     if not warehouse.exists(CAMPAIGNS):
         return NO_CAMPAIGNS
-    warehouse.create(ITEMS)  # a source without an item file leaves it empty
-    return campaigns.described(warehouse.read(CAMPAIGNS), warehouse.read(ITEMS), vocabulary)
+    items = warehouse.read(ITEMS) if warehouse.exists(ITEMS) else warehouse.spark.createDataFrame([], ITEMS.ddl)
+    return campaigns.described(warehouse.read(CAMPAIGNS), items, vocabulary)
 
 
 def _equal(one: DataFrame, other: DataFrame) -> bool:

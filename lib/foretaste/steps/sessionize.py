@@ -11,16 +11,24 @@ from foretaste.tables.sessions import SESSIONS
 
 
 def sessionize(warehouse: Warehouse, settings: Settings) -> StepReport:
-    """Sessions of the users who have new events since the last run; of all users where the settings changed or the change feed is gone."""
+    """Sessions of the users who have new events since the last run; of all users where the settings or the
+    table's columns changed, or the change feed is gone.
+    """
     version = warehouse.version(EVENTS) if warehouse.exists(EVENTS) else None
     events = warehouse.read(EVENTS, version)
     before = warehouse.built_from(SESSIONS)
-    built_from = {"events": version, "events_id": identity(warehouse, EVENTS), "settings": json.loads(settings.sessions.model_dump_json())}
+    built_from: dict[str, object] = {
+        "events": version,
+        "events_id": identity(warehouse, EVENTS),
+        "settings": json.loads(settings.sessions.model_dump_json()),
+        "columns": SESSIONS.names,
+    }
+    changed = [name for name in ("settings", "columns") if built_from[name] != before.get(name)]
     if built_from == before:
         note = "nothing new since the last run"
-    elif built_from["settings"] != before.get("settings"):
+    elif changed:
         warehouse.overwrite(SESSIONS, sessions.build(events, settings.sessions), built_from)
-        note = "all sessions written anew: the settings changed" if before else "all sessions written"
+        note = f"all sessions written anew: the {' and '.join(changed)} changed" if before else "all sessions written"
     elif (touched := changes_since(warehouse, EVENTS, ["user_id"], before)) is None:
         warehouse.overwrite(SESSIONS, sessions.build(events, settings.sessions), built_from)
         note = "all sessions written anew: what changed in events is not known any more"

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from safetensors.numpy import save_file
 
 from foretaste import registry
-from foretaste.contract import DAILY, FIRST_INDEX, PAD
+from foretaste.contract import CODED_FACTS, DAILY, FACTS, FIRST_INDEX, PAD
 from foretaste.counting.attributes import combinations, most_frequent
 from foretaste.counting.pairs import companions
 from foretaste.counting.popularity import events_of_items
@@ -64,7 +64,8 @@ def train(warehouse: Warehouse, settings: Settings) -> StepReport:
             notes += [count.summary(counted, time.monotonic() - started), crown(warehouse, settings, counted)]
             continue
         plan = _plan(warehouse, settings, TASKS[name], task, versions)
-        if plan.head in DAILY and _base_rate(warehouse, plan) in (None, 0.0, 1.0):
+        seen = _statistics(warehouse, plan) if plan.head != "items" else {}
+        if plan.head in DAILY and seen["base_rate"] in (None, 0.0, 1.0):
             raise SettingsError(
                 f"{name}: all training rows that tell of {plan.sizes.days} days have the same answer, if there are any",
                 where=f"tasks.{name}.within",
@@ -77,7 +78,7 @@ def train(warehouse: Warehouse, settings: Settings) -> StepReport:
         chosen, fitted = (gate.plan, gate.fitted) if gate else (chosen, fit(chosen, _line))
         again = fit(_refit(warehouse, chosen, fitted), _line) if settings.sequences.refit else None
         mixed = blend(warehouse, chosen, task.blend, task.counted, fitted, again, fit, _line) if task.blend else None
-        stored = _store(warehouse, chosen, fitted, again, mixed, trials, gate, versions)
+        stored = _store(warehouse, chosen, fitted, again, mixed, trials, gate, versions, seen)
         shutil.rmtree(plan.folder, ignore_errors=True)
         read[f"rows for {name}"] = chosen.train.num_rows + (plan.valid.num_rows if plan.valid else 0)
         notes += [_summary(stored, fitted, time.monotonic() - started), *(f"{name}: {note}" for note in fitted.notes)]
@@ -104,6 +105,8 @@ def check(name: str, settings: TaskSettings) -> None:
             )
         if TASKS[name].writes_sequences and not model.writes:
             raise SettingsError(f"{altered.model.name} writes no sequences", where=f"tasks.{name}.model.name", fix="Use gan or vae.")
+        if altered.model.facts and TASKS[name].head == "items":
+            raise SettingsError("a model that ranks items reads no facts", where=f"tasks.{name}.model.facts", fix="Leave them out.")
         try:
             options_of(altered.model.name, altered.model.model_dump(exclude={"name"}))
         except ModelError as error:
@@ -219,6 +222,7 @@ def _store(
     trials: Sequence[Trial],
     gate: Gated | None,
     versions: dict[str, int],
+    seen: Mapping[str, Any],
 ) -> registry.StoredModel:
     """The metrics, history and calibration are always those of the fit that was judged."""
     settings: dict[str, Any] = {"model": plan.model.model_dump(mode="json"), "fit": plan.fit.model_dump(mode="json"), "ranks": fitted.size}
@@ -247,14 +251,17 @@ def _store(
         tables=versions,
         seed=plan.seed,
         settings=settings,
-        base_rate=_base_rate(warehouse, plan) if plan.head != "items" else None,
+        **seen,
     )
 
 
-def _base_rate(warehouse: Warehouse, plan: Plan) -> float | None:
-    """The share of positives among the rows that a yes-or-no task learns from."""
+def _statistics(warehouse: Warehouse, plan: Plan) -> dict[str, Any]:
+    """Of the rows that a task learns from that ranks no items: base_rate and medians of StoredModel."""
     rows = answered(rows_of(warehouse, plan.train), TASKS[plan.task], plan.sizes.days)
-    return rows.agg(F.avg(plan.label)).head()[0]  # type: ignore[index, no-any-return]
+    amounts = [name for name in FACTS if name not in CODED_FACTS]
+    found = rows.agg(F.avg(plan.label).alias("base_rate"), *[F.median(name).alias(name) for name in amounts]).head()
+    assert found is not None  # an aggregate of all rows is one row
+    return {"base_rate": found["base_rate"], "medians": {name: found[name] for name in amounts}}
 
 
 def _summary(stored: registry.StoredModel, fitted: Fitted, seconds: float) -> str:

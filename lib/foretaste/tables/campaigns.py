@@ -7,11 +7,9 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from foretaste.contract import CODED_FACTS
+from foretaste.contract import CODED_FACTS, DAY
 from foretaste.tables.contacts import Campaigns
 from foretaste.tables.table import Column, Table
-
-_SECONDS_A_DAY = 86_400
 
 CAMPAIGNS = Table(
     name="campaigns",
@@ -55,34 +53,29 @@ def described(campaigns: DataFrame, items: DataFrame, vocabulary: DataFrame) -> 
 
     items: the table; without rows, campaigns are about no category. Kinds are numbered as they first came, so that a new one moves none.
     """
-    days = F.ceil((F.unix_seconds("ends_at") - F.unix_seconds("starts_at")) / _SECONDS_A_DAY).cast("int")
     moments = (F.unix_micros("starts_at").alias("starts"), F.unix_micros("ends_at").alias("ends"))
-    plain = campaigns.select("campaign_id", "kind", days.alias("days"), *moments).toPandas().sort_values("campaign_id")
-    about = campaigns.select("campaign_id", F.explode("items").alias("item_id")).join(
-        items.select("item_id", "category"), on="item_id", how="left"
-    )
-    codes = vocabulary.select("field", "value", "index")
-    listed = [
-        about.select("campaign_id", F.col(column).alias("value"))
-        .distinct()
-        .join(codes.where(F.col("field") == field), on="value", how="inner")
-        .select("campaign_id", "index")
-        .toPandas()
-        .groupby("campaign_id")["index"]
-        .apply(lambda index: np.sort(index.to_numpy(dtype=np.int32)))
-        for field, column in (("item", "item_id"), ("category", "category"))
-    ]
+    plain = campaigns.select("campaign_id", "kind", *moments).toPandas().sort_values("campaign_id")
+    about = campaigns.select("campaign_id", F.explode("items").alias("item_id"))
+    in_categories = about.join(items.select("item_id", "category"), on="item_id", how="inner")
+    listed = [_indices(about, "item_id", vocabulary, "item"), _indices(in_categories, "category", vocabulary, "category")]
     ids = plain["campaign_id"].tolist()
     nothing = np.zeros(0, dtype=np.int32)
     wanted = [tuple(of_field.get(name, nothing) for name in ids) for of_field in listed]
     return Campaigns(
         ids=tuple(ids),
         kind=_kinds(plain),
-        days=plain["days"].to_numpy(dtype=np.int32),
+        days=np.ceil((plain["ends"] - plain["starts"]) / DAY).to_numpy(dtype=np.int32),
         ends=plain["ends"].to_numpy(dtype=np.int64),
         items=wanted[0],
         categories=wanted[1],
     )
+
+
+def _indices(about: DataFrame, column: str, vocabulary: DataFrame, field: str) -> pd.Series:
+    """Campaign id → the rising indices of the different values of a column that the vocabulary has in that field."""
+    known = vocabulary.where(F.col("field") == field).select(F.col("value").alias(column), "index")
+    found = about.select("campaign_id", column).distinct().join(known, on=column, how="inner").toPandas()
+    return found.groupby("campaign_id")["index"].apply(lambda index: np.sort(index.to_numpy(dtype=np.int32)))
 
 
 def _kinds(plain: pd.DataFrame) -> NDArray[np.int32]:
