@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from foretaste import registry
 from foretaste.contract import answers_of
 from foretaste.errors import SettingsError
 from foretaste.scoring.arrow import to_batch
+from foretaste.scoring.scorer import ModelScorer
 from foretaste.settings import Settings, WarehouseSettings
 from foretaste.steps.backtest import backtest
 from foretaste.steps.evaluate import evaluate
@@ -49,7 +51,7 @@ def settings(**changes: Any) -> Settings:
                 "valid_from": MONDAY + timedelta(days=30), "test_from": MONDAY + timedelta(days=45), "until": MONDAY + timedelta(days=60),
             },
             "tasks": {
-                "churn": {"model": {**MODEL, "facts": ["idle_hours"]}, "fit": FIT, "within": "5d"},
+                "churn": {"model": {**MODEL, "facts": ["idle_hours", "answers"]}, "fit": FIT, "within": "5d"},
                 "campaign": {"model": {**MODEL, "facts": ["answers", "campaign_kind"]}, "fit": {**FIT, "batch_size": 10}, "within": "3d"},
             },
             "training": {"threads": 1, "seed": 1},
@@ -135,6 +137,22 @@ def test_scores_tell_of_both(shop: tuple[Warehouse, StepReport, StepReport]) -> 
         assert (name, gone > 0.5) == ("churn", user % 2 == 1)
         ((campaign, answers),) = best["campaign", f"u{user}"]
         assert (campaign, answers > 0.5) == ("winter", user % 3 == 0)
+
+
+def test_a_score_is_what_the_model_says_of_the_row_that_it_was_judged_on(shop: tuple[Warehouse, StepReport, StepReport]) -> None:
+    """At a test moment, with all that it reads: campaigns are facts for who stays away, too."""
+    warehouse, moment = shop[0], MONDAY + timedelta(days=54)
+    score(warehouse, settings(tasks={"churn": settings().tasks["churn"]}, scoring={"as_of": moment}))
+    of_moment = F.unix_seconds("as_of") == int(moment.timestamp())
+    scored = {row.user_id: row.targets[0].score for row in warehouse.read(SCORES).where(of_moment & (F.col("task") == "churn")).collect()}
+    judged = warehouse.read(SEQUENCES).where(of_moment & (F.col("cut") == "calendar") & (F.col("split") == "test")).drop("as_of")
+    scorer = ModelScorer(registry.load(warehouse.path, "churn"), 16)
+    expected: dict[str, float] = {}
+    for part in judged._collect_as_arrow():
+        expected |= dict(zip(part.column("user_id").to_pylist(), scorer.probability(to_batch(part)).tolist(), strict=True))
+        assert to_batch(part).facts["answers"].any()
+    assert scored == pytest.approx(expected, abs=1e-6)
+    assert len(scored) == NUM_USERS
 
 
 def test_answers_that_are_all_the_same_teach_nothing(shop: tuple[Warehouse, StepReport, StepReport]) -> None:

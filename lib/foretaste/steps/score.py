@@ -24,7 +24,7 @@ from foretaste.steps.filters import Filtering, filtering
 from foretaste.steps.report import StepReport
 from foretaste.steps.sequence import campaigns_of
 from foretaste.tables import Warehouse, scores, sequences, user_latents
-from foretaste.tables.contacts import NO_CAMPAIGNS, Campaigns
+from foretaste.tables.contacts import Campaigns
 from foretaste.tables.scores import SCORES
 from foretaste.tables.sessions import SESSIONS
 from foretaste.tables.user_latents import USER_LATENTS
@@ -94,8 +94,8 @@ def _last_event(sessions: DataFrame) -> datetime:
 def _histories(warehouse: Warehouse, settings: Settings, sessions: DataFrame, model: StoredModel, as_of: datetime) -> DataFrame:
     """user_id and what the model reads. The vocabulary is the one it learnt with: a newer one gives the items other numbers."""
     vocabulary = warehouse.spark.createDataFrame(model.vocabulary().to_pandas(), schema=VOCABULARY.ddl)
-    campaigns = campaigns_of(warehouse, vocabulary) if TASKS[model.task].train_cut == "exposure" else NO_CAMPAIGNS
-    about = _asked(campaigns, settings.scoring.campaigns, as_of) if TASKS[model.task].train_cut == "exposure" else ()
+    campaigns = campaigns_of(warehouse, vocabulary)  # whatever is asked: facts tell of them
+    about = _asked(campaigns, settings.scoring.campaigns, as_of) if TASKS[model.task].asks_about_campaigns else ()
     rows: DataFrame = sequences.latest(sessions, vocabulary, settings.sequences, as_of, campaigns, about)
     read = dict.fromkeys(("item", *model.model["features"], *model.model.get("facts", ())))  # no other column is carried to Python
     return rows.select("user_id", *SCALARS, *read, *((ABOUT,) if about else ()))
