@@ -23,6 +23,7 @@ DAY = 86_400_000_000  # microseconds
 NUM_GAP_BUCKETS = 28
 NUM_HOURS = 24
 NUM_WEEKDAYS = 7
+NUM_MONTHDAYS = 31
 SPLITS = ("train", "valid", "test")
 CUTS = ("window", "calendar", "event", "exposure")
 DAILY = ("survival", "incidence")  # heads that answer day by day, see `answers_of`: who stays away, or the other way round, who comes
@@ -42,6 +43,17 @@ bought_…      the user's events with an item, or a category, that the campaign
 """
 CODED_FACTS = {"campaign_kind": 16}  # those that are codes, not amounts, and how many codes there are
 
+SERIES_FEATURES = ("units", "price_level", "weekday", "monthday", "promotion")
+"""The integers of a row of `series`, a day each, oldest first; days before an item was first sold are PAD. T days are known, H follow:
+units          (B, T) what was bought
+price_level    (B, T + H) percent of the mean of the known days; of those that follow, the last one known
+weekday        (B, T + H) 1 + day of the week, Monday first
+monthday       (B, T + H) day of the month
+promotion      (B, NUM_PROMOTIONS * (T + H)) percent, one kind after another: of the first kind 100 for each campaign that is about it,
+               of the others in how many percent of the shops it is promoted that way. Planned, and so known of days to come
+"""
+NUM_PROMOTIONS = 4
+MOST_PROMOTED = 300  # percent
 FEATURES = ("item", "event", "gap", "opens_session", "price", "category", "hour", "weekday")
 """The (B, T) integer features of a row, all known before its `as_of`, oldest first, left-padded with PAD:
 item           index in the vocabulary
@@ -90,7 +102,7 @@ Array = TypeVar("Array")
 class Batch(Generic[Array]):
     """B examples, as numpy arrays or torch tensors.
 
-    features: name in FEATURES → (B, T) int32, left-padded with PAD
+    features: name in FEATURES → (B, T) int32, left-padded with PAD; of a series, those of SERIES_FEATURES
     length:   (B,) int32, the number of real events at the right end of each row
     fresh:    (B,) int32, how many of the rightmost events no earlier training row of the same user holds:
               training on just those counts every event once, however much the windows overlap
@@ -156,7 +168,7 @@ class Sizes:
     """How many codes each vocabulary-bound feature has, PAD and UNKNOWN included: the rows of its embedding table.
 
     length: T of the rows that a model learns from; it may score others
-    days:   how many days ahead a head of DAILY tells
+    days:   how many days ahead a head of DAILY, or one of counts, tells
     """
 
     num_items: int
@@ -166,7 +178,7 @@ class Sizes:
     days: int = 7
 
     def of(self, feature: str) -> int:
-        """The number of codes of a name in FEATURES."""
+        """The number of codes of a name in FEATURES, or of a day of SERIES_FEATURES."""
         return {
             "item": self.num_items,
             "event": len(EVENT_TYPES) + 1,
@@ -176,6 +188,7 @@ class Sizes:
             "category": self.num_categories,
             "hour": NUM_HOURS + 1,
             "weekday": NUM_WEEKDAYS + 1,
+            "monthday": NUM_MONTHDAYS + 1,
         }[feature]
 
 
@@ -184,13 +197,13 @@ class Label:
     """A column of `sequences` that a task learns from.
 
     width:   0 for one number a row, else the fixed length of its array
-    compute: Future → (N,) or (N, width) int32
+    compute: Future → (N,) or (N, width) int32; None for a label of another table than `sequences`
     """
 
     name: str
     comment: str
     width: int
-    compute: Callable[[Future], NDArray[np.int32]]
+    compute: Callable[[Future], NDArray[np.int32]] | None = None
 
 
 def answers_of(head: str, waited: Any, days: int) -> Any:

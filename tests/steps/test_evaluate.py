@@ -71,7 +71,8 @@ def shop(warehouse: Warehouse, rows: dict[str, np.ndarray]) -> None:
     warehouse.overwrite(SEQUENCES, SEQUENCES.select(frame(spark, rows)), built_from)
     tables = {table.name: warehouse.version(table) for table in (SEQUENCES, VOCABULARY)}
     store(root, COUNTS, tables=tables)
-    store(root, COUNTS, task="returns", calibration={"slope": 0.5, "intercept": -1.0}, base_rate=0.5, tables=tables)
+    share = float(rows["returns"][rows["split"] == "train"].mean())
+    store(root, COUNTS, task="returns", calibration={"slope": 0.5, "intercept": -1.0}, base_rate=share, tables=tables)
 
 
 @pytest.fixture(scope="module")

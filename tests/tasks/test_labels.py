@@ -3,7 +3,7 @@
 import numpy as np
 
 from foretaste.contract import DAY, Future, answers_of
-from foretaste.tables.sequences import SEQUENCES
+from foretaste.tables import TABLES
 from foretaste.tasks import TASKS
 from foretaste.tasks.campaign import answer_day
 from foretaste.tasks.churn import next_activity
@@ -84,5 +84,5 @@ def test_the_day_of_the_answer_to_a_campaign() -> None:
     assert answers_of("incidence", found, 3).tolist() == [1, 1, 0, 0, 0]
 
 
-def test_every_task_has_its_label_in_sequences() -> None:
-    assert {task.label.name for task in TASKS.values()} <= set(SEQUENCES.names)
+def test_every_task_has_its_label_in_its_table() -> None:
+    assert [task.name for task in TASKS.values() if task.label.name not in TABLES[task.table].names] == []

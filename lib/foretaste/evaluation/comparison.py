@@ -112,19 +112,20 @@ class Comparison:
             return f"{self.model} is WORSE than {best}, which needs no such model: {figures}. Do not use it as it is"
         return f"{self.model} is NOT better than {best}, its best baseline, as far as these rows can tell: {figures}"
 
-    def worth(self, metric: str, times: float, words: str, against: Sequence[str]) -> Iterator[str]:
+    def worth(self, metric: str, times: float, words: str, against: Sequence[str], digits: int = 0) -> Iterator[str]:
         """A line: what the model comes to by `metric`, so many times, and each of these baselines that is there; nothing without any."""
         others = [name for name in against if name in self.scorers]
         if metric not in self.metrics or not others:
             return
         told = [
-            f"{name} {times * self.scorers[name][metric][0]:,.0f} (difference {_rounded(self.difference(metric, name), times)})"
+            f"{name} {times * self.scorers[name][metric][0]:,.{digits}f} "
+            f"(difference {_rounded(self.difference(metric, name), times, digits)})"
             for name in others
         ]
         ours = self.estimate(self.model, metric)
         yield (
-            f"{words}: {self.model} {times * ours.value:,.0f} [{times * ours.low:,.0f}, {times * ours.high:,.0f}], against "
-            + ", ".join(told)
+            f"{words}: {self.model} {times * ours.value:,.{digits}f} [{times * ours.low:,.{digits}f}, {times * ours.high:,.{digits}f}], "
+            "against " + ", ".join(told)
         )
 
     def remarks(self) -> Iterator[str]:
@@ -195,8 +196,9 @@ def _signed(estimate: Estimate) -> str:
     return f"{estimate.value:+.4f} [{estimate.low:+.4f}, {estimate.high:+.4f}]"
 
 
-def _rounded(estimate: Estimate, times: float) -> str:
-    return f"{times * estimate.value:+,.0f} [{times * estimate.low:+,.0f}, {times * estimate.high:+,.0f}]"
+def _rounded(estimate: Estimate, times: float, digits: int) -> str:
+    value, low, high = (times * number for number in (estimate.value, estimate.low, estimate.high))
+    return f"{value:+,.{digits}f} [{low:+,.{digits}f}, {high:+,.{digits}f}]"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

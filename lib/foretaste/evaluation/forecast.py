@@ -16,11 +16,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from foretaste.contract import Batch
 from foretaste.errors import SettingsError
 from foretaste.evaluation.judge import JUDGED, Sums, ratio
+from foretaste.evaluation.stock import STOCK_DAYS
 
 MEDIAN = 0.5
+SEASON = 7  # days
 
 _STEPS, _ERROR, _ACTUAL, _SCALED, _HAVE_SCALE = range(2, 7)
 _BY_QUANTILE = 7  # the pinball losses, then what was at or below
@@ -29,15 +33,25 @@ _BY_QUANTILE = 7  # the pinball losses, then what was at or below
 class Forecast:
     """Metrics of forecasts at `levels`, rising, the median among them."""
 
-    headline = "wape"
-    lower_is_better = frozenset({"wape", "mase", "pinball"})
+    headline = "pinball"
+    lower_is_better = frozenset({"wape", "mase", "pinball", STOCK_DAYS})
 
-    def __init__(self, *, levels: Sequence[float]) -> None:
+    segmented = False
+
+    def __init__(self, *, levels: Sequence[float], label: str = "units_ahead") -> None:
         if list(levels) != sorted(set(levels)) or MEDIAN not in levels or not all(0 < level < 1 for level in levels):
             raise SettingsError("quantiles must rise, lie between 0 and 1, and have 0.5 among them", where="quantiles", fix="Mend them.")
-        self.levels = tuple(levels)
+        self.levels, self.label = tuple(levels), label
         self.num_sums = _BY_QUANTILE + 2 * len(levels)
-        self.shown: Sequence[str] = ("wape", "mase", "pinball", *(f"coverage@{level:g}" for level in self.levels))
+        self.shown: Sequence[str] = ("wape", "mase", "pinball", STOCK_DAYS, *(f"coverage@{level:g}" for level in self.levels))
+
+    def measure(self, scores: Tensor, batch: Batch[Tensor]) -> "ForecastRows":
+        """scores: (B, S, H) paths that may come."""
+        foretold = np.quantile(scores.double().numpy(), self.levels, axis=1).transpose(1, 2, 0)  # (B, H, Q)
+        known = batch.features["units"].double().numpy()
+        before = np.arange(known.shape[1]) < known.shape[1] - batch.length.numpy()[:, None]
+        scale = seasonal_scale(np.where(before, np.nan, known), SEASON)
+        return ForecastRows(levels=self.levels, actual=batch.labels[self.label].double().numpy(), foretold=foretold, scale=scale)
 
     def metrics(self, sums: Sums) -> Mapping[str, NDArray[np.float64]]:
         """Metric name → (R,), NaN where it is not defined."""
@@ -78,6 +92,9 @@ class ForecastRows:
         sums[_HAVE_SCALE] += has_scale.astype(np.float64) @ weights
         sums[_BY_QUANTILE : _BY_QUANTILE + len(levels)] += np.maximum(levels * over, (levels - 1) * over).sum(1).T @ weights
         sums[_BY_QUANTILE + len(levels) :] += (over <= 0).sum(1).T @ weights
+
+    def recommended(self) -> Mapping[str, NDArray[np.int64]]:
+        return {}
 
 
 def seasonal_scale(history: NDArray[np.float64], season: int) -> NDArray[np.float64]:

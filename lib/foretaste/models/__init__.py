@@ -8,6 +8,7 @@ from foretaste.errors import ModelError
 from foretaste.models.blend import Blend
 from foretaste.models.conditions import Conditions
 from foretaste.models.counted import Counted, Options
+from foretaste.models.deepar import DeepAR
 from foretaste.models.gan import GAN
 from foretaste.models.losses import Loss, Objective
 from foretaste.models.model import Model
@@ -30,6 +31,7 @@ MODELS: dict[str, type[Model]] = {
     "vae": VAE,
     "mult_vae": MultVAE,
     "gan": GAN,
+    "deepar": DeepAR,
 }
 COUNTED: dict[str, type[Counted]] = {
     "popularity": Popularity,
@@ -91,6 +93,7 @@ __all__ = [
     "Blend",
     "Conditions",
     "Counted",
+    "DeepAR",
     "Loss",
     "Model",
     "Objective",

@@ -1,4 +1,4 @@
-"""What a model's states are turned into: a score for every item, one logit a user, or one a day; each with its training signal.
+"""What a model's states are turned into: a score for every item, one logit a user, one a day, or counts; each with its training signal.
 
 Batches are left-aligned here (see rows.py). A head first selects what it learns from, (N, …) inputs and (N,) answers, from each part of a
 batch, and then sums its loss over all of them.
@@ -21,6 +21,7 @@ CODE_WIDTH = 4
 AMOUNTS = "amounts"
 FEW = -3.0  # the logit of a hazard to start from: one in twenty comes on a day
 FACT_SCALE = 4.0  # log1p of a month's hours is 6.6
+LEAST_DISPERSION = 1e-4  # a Poisson distribution, nearly
 INIT_STD = 0.1  # of embeddings: N(0, 1) would start a tied softmax far from the popularity that its bias starts at
 
 
@@ -178,6 +179,22 @@ class SurvivalHead(_RowHead):
 
     def loss(self, hazards: Tensor, labels: Tensor, noise: torch.Generator) -> Tensor:
         return survival_loss(hazards, labels)
+
+
+class CountsHead(nn.Module):
+    """How many units: a negative binomial of each state, in units of the row's own scale.
+
+    Its mean is m and its variance m + m² / shape; the shape grows with the scale, as that of a sum of many small demands does.
+    """
+
+    def __init__(self, *, width: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(width, 2)
+
+    def distribution(self, state: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and shape, (…,), of states (…, H) and scales (…, 1)."""
+        mean, dispersion = F.softplus(self.out(state).float()).unbind(-1)  # (…,)
+        return mean * scale.squeeze(-1), scale.squeeze(-1).sqrt() / dispersion.clamp(min=LEAST_DISPERSION)
 
 
 class IncidenceHead(SurvivalHead):

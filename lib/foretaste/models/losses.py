@@ -160,6 +160,13 @@ def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="sum")
 
 
+def negative_binomial_loss(count: Tensor, mean: Tensor, shape: Tensor) -> Tensor:
+    """Nats, of counts of a negative binomial with that mean and the variance mean + mean² / shape; all of one form."""
+    share = torch.log1p(mean / shape)
+    ways = torch.lgamma(count + shape) - torch.lgamma(shape) - torch.lgamma(count + 1)
+    return shape * share - ways - count * (mean.clamp(min=1e-12).log() - shape.log() - share)
+
+
 def survival_loss(hazards: Tensor, waited: Tensor) -> Tensor:
     """The summed log loss of each day that is known, (B, D) logits of hazards against (B, 2) days as contract.answers_of has them → ().
 

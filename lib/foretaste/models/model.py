@@ -35,6 +35,7 @@ class Model(nn.Module):
     presets:    size → option → value; what a network of that size is built with where settings do not say otherwise
     parts_rows: whether rows of like length are encoded together on a CPU, where padding costs most
     reads_categories: whether `follow` is to be given the category of each item
+    counts: whether it is for head "counts", which no other is
     writes: whether it can `draw`; keeps_last: whether its last epoch is its best, whatever its ranks
     place: (rows of the step's global batch, which of them is the first here), where ranks share it: the loop says so
     num_observed: how many sums `observe` gives; 0: there is nothing to watch, and neither it nor `health` is asked
@@ -44,6 +45,7 @@ class Model(nn.Module):
     num_observed: int = 0
     parts_rows: ClassVar[bool] = True
     reads_categories: ClassVar[bool] = False
+    counts: ClassVar[bool] = False
     writes: ClassVar[bool] = False
     keeps_last: ClassVar[bool] = False
     place: tuple[int, int] | None = None
@@ -89,7 +91,7 @@ class Model(nn.Module):
         elif head in DAILY:
             kind = SurvivalHead if head == "survival" else IncidenceHead
             self.head = kind(width=width, facts=facts, days=sizes.days)
-        else:
+        elif head != "counts" or not self.counts:  # that model brings its own
             raise ModelError(f"no head is called {head!r}", where="the task", fix=f"Use items, binary, {' or '.join(DAILY)}.")
         self.noise = torch.Generator()  # for what all ranks must draw alike, such as negatives: the loop seeds it before each step
 

@@ -45,6 +45,13 @@ ADVERSARIAL: Presets = {
 }
 
 
+DAYS: Presets = {
+    "tiny": {"embedding": 4, "hidden": (16,), "dropout": 0.0},
+    "base": {"embedding": 6, "hidden": (40,), "dropout": 0.1},
+    "large": {"embedding": 8, "hidden": (128, 128), "dropout": 0.2},
+}
+
+
 def resolved(name: str, presets: Presets, options: Mapping[str, Any]) -> dict[str, Any]:
     """All options of that network: its preset for `size` (base unless given), with the given ones that are not None on top.
 

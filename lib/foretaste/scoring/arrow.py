@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from foretaste.contract import FACTS, FEATURES, PAD, SCALARS, Batch
+from foretaste.contract import FACTS, FEATURES, PAD, SCALARS, SERIES_FEATURES, Batch
 from foretaste.errors import TableError
 
 TARGETS = pa.list_(
@@ -19,7 +19,7 @@ def to_batch(rows: pa.RecordBatch, labels: Sequence[str] = ()) -> Batch[NDArray[
     """The features and facts that `rows` has (others are not there), its scalars and these labels, as arrays that share Arrow's memory."""
     names = rows.schema.names
     return Batch(
-        features={name: _array(rows, name) for name in FEATURES if name in names},
+        features={name: _array(rows, name) for name in dict.fromkeys((*FEATURES, *SERIES_FEATURES)) if name in names},
         labels={name: _array(rows, name) for name in labels},
         facts={name: _array(rows, name) for name in FACTS if name in names},
         **{name: _array(rows, name) for name in SCALARS},

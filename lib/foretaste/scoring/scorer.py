@@ -42,6 +42,15 @@ class ModelScorer:
         calibration = self.stored.calibration
         return scores if calibration is None else scores.double() * calibration["slope"] + calibration["intercept"]
 
+    def paths(self, batch: Batch[NDArray[Any]]) -> NDArray[np.float64]:
+        """(n, S, H) of a model of counts: units on each day, of paths that may come, all as likely."""
+        if self.stored.head != "counts":
+            raise ModelError("this model foretells no units", where=self.where, fix="Ask for its score.")
+        with torch.inference_mode():
+            found: NDArray[np.float64] = torch.cat([self.network.score(part) for part in self._parts(batch)]).numpy()
+        self._refuse_nan(found)
+        return found
+
     def survival(self, batch: Batch[Tensor]) -> Tensor:
         """(B, days): the chance that nobody comes up to and on each day, as the network says it, not calibrated."""
         assert isinstance(self.network, Model)

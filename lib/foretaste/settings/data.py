@@ -73,6 +73,7 @@ class DescribedFile(Strict):
     path: str
     format: Literal["csv", "tsv", "json", "parquet"]
     options: dict[str, str] = Field(default_factory=dict)
+    columns: Strict
 
 
 class ItemFile(DescribedFile):
@@ -97,6 +98,22 @@ class CampaignFile(DescribedFile):
     columns: CampaignColumns
 
 
+class PromotionColumns(Strict):
+    """Which columns of a promotion file hold an item, how it is promoted, from when to when, and in what share of the shops (1 without)."""
+
+    item_id: str
+    kind: str | None = None
+    starts_at: str
+    ends_at: str
+    share: str | None = None
+
+
+class PromotionFile(DescribedFile):
+    """A file of promotions that are planned, a row for each item and time. Times are as `source.time` says."""
+
+    columns: PromotionColumns
+
+
 class SourceSettings(Strict):
     """Where raw events come from.
 
@@ -119,6 +136,7 @@ class SourceSettings(Strict):
     category_separator: str = Field(default="/", min_length=1, description="what the source joins the parts of a category with; ours is /")
     items: ItemFile | None = None
     campaigns: CampaignFile | None = None
+    promotions: PromotionFile | Literal["own"] | None = Field(default=None, description="own: those that the kind of source brings")
     households: int | None = Field(default=None, ge=1, description="completejourney only: keep the first so many households")
 
 
@@ -134,6 +152,29 @@ class SessionSettings(Strict):
 
     gap: Span = timedelta(minutes=30)
     use_hint: bool = True
+
+
+class SeriesSettings(Strict):
+    """Whose demand is foretold: days of an item (or a category) up to a moment, then those of `sequences.horizon`.
+
+    length: days of history; least: rows with fewer are left out
+    min_units: bought in training time, or, to be foretold, at all before `as_of`
+    event_types: what counts as demand; not_categories: category paths, with all below them, that are no stock, such as fuel
+    moments lie `sequences.every` apart, a whole number of days, as the horizon is
+    """
+
+    by: Literal["item", "category"] = "item"
+    length: int = Field(default=56, ge=14, le=1000)
+    least: int = Field(default=14, ge=1)
+    min_units: int = Field(default=100, ge=1)
+    event_types: tuple[EventType, ...] = Field(default=("purchase",), min_length=1)
+    not_categories: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _some_are_left(self) -> "SeriesSettings":
+        if self.least > self.length:
+            raise ValueError("least is above length, so no row is left")
+        return self
 
 
 class SequenceSettings(Strict):

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,7 +11,15 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from foretaste.contract import DAILY
 from foretaste.errors import SettingsError
-from foretaste.settings.data import IngestSettings, SequenceSettings, SessionSettings, SourceSettings, SparkSettings, WarehouseSettings
+from foretaste.settings.data import (
+    IngestSettings,
+    SequenceSettings,
+    SeriesSettings,
+    SessionSettings,
+    SourceSettings,
+    SparkSettings,
+    WarehouseSettings,
+)
 from foretaste.settings.explaining import explain
 from foretaste.settings.fields import Strict
 from foretaste.settings.learning import Baseline, TaskSettings, TrainingSettings
@@ -27,6 +36,7 @@ class Settings(Strict):
     ingest: IngestSettings = IngestSettings()
     sessions: SessionSettings = SessionSettings()
     sequences: SequenceSettings = SequenceSettings()
+    series: SeriesSettings = SeriesSettings()
     tasks: dict[str, TaskSettings] = Field(default_factory=dict)
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -74,6 +84,14 @@ class Settings(Strict):
             missing = [kind for kind in self.sequences.activity if kind not in self.sequences.event_types]
             if TASKS[name].head == "survival" and missing:
                 raise ValueError(f"sequences.activity: {missing[0]} is none of sequences.event_types, so tasks.{name} would never see any")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_days(self) -> "Settings":
+        for name in self.tasks:
+            for key in ("horizon", "every"):
+                if TASKS[name].table == "series" and getattr(self.sequences, key) % timedelta(days=1):
+                    raise ValueError(f"sequences.{key}: tasks.{name} tells of whole days, so give a whole number of them")
         return self
 
     @model_validator(mode="after")

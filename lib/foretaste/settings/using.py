@@ -1,7 +1,7 @@
 """What models are judged by, and what is done with them."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -74,6 +74,7 @@ class ScoringSettings(Strict):
 
     reasons: what names them; none unless given, since each item that is tried is one more scoring of the row
     campaigns: what task campaign asks about; all that are not over at `as_of` unless given
+    quantiles: of demand, rising, 0.5 among them
     """
 
     as_of: datetime | None = None
@@ -81,6 +82,7 @@ class ScoringSettings(Strict):
     batch_size: int = Field(default=256, ge=1)
     filters: FilterSettings = FilterSettings()
     campaigns: tuple[str, ...] = ()
+    quantiles: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
     reasons: ReasonSettings | None = None
 
 

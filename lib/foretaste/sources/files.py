@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 from foretaste.contract import EVENT_TYPES
 from foretaste.errors import SourceError
-from foretaste.settings import CampaignFile, EventColumns, ItemFile, SourceSettings
+from foretaste.settings import DescribedFile, EventColumns, SourceSettings
 from foretaste.sources import times
 from foretaste.sources.delimited import read_csv, read_tsv
 from foretaste.sources.jsonlines import read_json
@@ -18,6 +18,7 @@ from foretaste.sources.reading import faults_of
 from foretaste.sources.records import ITEM_FIELDS, NUMBER_FIELDS, TEXT_FIELDS, as_text, raw_records
 
 CAVEAT = ""
+_SHARE = r"^([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
 
 FORMATS: Mapping[str, Callable[[SparkSession, str, Mapping[str, str], Wanted], Parsed]] = {
     "csv": read_csv,
@@ -95,7 +96,27 @@ def campaigns(spark: SparkSession, settings: SourceSettings) -> DataFrame | None
     )
 
 
-def _described(spark: SparkSession, file: ItemFile | CampaignFile, key: str) -> Parsed:
+def promotions(spark: SparkSession, settings: SourceSettings) -> DataFrame | None:
+    """The promotion file's rows, if there is one."""
+    file = settings.promotions
+    if file is None:
+        return None
+    if file == "own":
+        raise SourceError("files bring no promotions of their own", where="source.promotions", fix="Name a file and its columns.")
+    parsed = _described(spark, file, "source.promotions.columns")
+    texts = {name: as_text(parsed.fields[name], parsed.kind(name)) for name in ("item_id", "kind") if name in parsed.fields}
+    texts["item_id"] = F.when(F.col("corrupt_line").isNull(), texts["item_id"])
+    moments = {name: times.as_timestamp(parsed.fields[name], parsed.kind(name), settings.time) for name in ("starts_at", "ends_at")}
+    share = parsed.fields["share"].cast("string") if "share" in parsed.fields else F.lit("1")
+    is_number = F.trim(share).rlike(_SHARE)  # a cast would fail the job in ANSI mode
+    return parsed.rows.select(
+        *[texts.get(name, F.lit(None)).cast("string").alias(name) for name in ("item_id", "kind")],
+        *[moment.alias(name) for name, moment in moments.items()],
+        F.when(is_number, share.cast("double")).otherwise(F.lit(-1.0)).alias("share"),  # none at all, and so left out
+    )
+
+
+def _described(spark: SparkSession, file: DescribedFile, key: str) -> Parsed:
     """A file beside the events, by its columns. key: the setting that maps them"""
     mapped = {field: column for field, column in file.columns.model_dump().items() if column is not None}
     with faults_of(file.path):

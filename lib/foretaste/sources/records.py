@@ -35,6 +35,9 @@ class Source(Protocol):
     def campaigns(self, spark: SparkSession, settings: SourceSettings) -> DataFrame | None:
         """What tables.campaigns.build reads; None if the source has no campaigns."""
 
+    def promotions(self, spark: SparkSession, settings: SourceSettings) -> DataFrame | None:
+        """What tables.promotions.build reads, where `settings.promotions` asks for them; else None."""
+
     def has_own_ids(self, settings: SourceSettings) -> bool:
         """Whether event ids are the source's own, so that one of them may come back with another time."""
 

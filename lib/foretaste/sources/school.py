@@ -48,6 +48,10 @@ def campaigns(spark: SparkSession, settings: SourceSettings) -> DataFrame | None
     return None
 
 
+def promotions(spark: SparkSession, settings: SourceSettings) -> DataFrame | None:
+    return None
+
+
 def has_own_ids(settings: SourceSettings) -> bool:
     return False
 

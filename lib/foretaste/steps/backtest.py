@@ -23,6 +23,7 @@ from foretaste.tables.campaigns import CAMPAIGNS
 from foretaste.tables.events import EVENTS
 from foretaste.tables.items import ITEMS
 from foretaste.tables.metrics import METRICS
+from foretaste.tables.promotions import PROMOTIONS
 from foretaste.tables.scores import microseconds
 from foretaste.tables.sequences import Bounds
 from foretaste.tables.sessions import SESSIONS
@@ -58,7 +59,7 @@ def backtest(warehouse: Warehouse, settings: Settings) -> StepReport:
     worths: dict[str, dict[tuple[str, int], float]] = {name: {} for name in settings.tasks}
     num_rows = num_measurements = 0
     for fold in folds:
-        annex = warehouse.annex(f"folds/{fold.number}", EVENTS, SESSIONS, CAMPAIGNS, ITEMS)
+        annex = warehouse.annex(f"folds/{fold.number}", EVENTS, SESSIONS, CAMPAIGNS, PROMOTIONS, ITEMS)
         for step in (sequence, train, evaluate):
             report = step(annex, fold.settings)
         num_rows += sum(count for name, count in report.read.items() if name.startswith("test "))
@@ -130,7 +131,7 @@ def _gained(task: str, values: Values, folds: int) -> Sequence[str]:
     rows = [["", "mean", *(f"fold {fold}" for fold in range(folds))]]
     for name in scorers:
         of_folds = [worth.times * values[name, fold] for fold in range(folds)]
-        rows.append([name, f"{sum(of_folds) / folds:,.1f}", *(f"{value:,.1f}" for value in of_folds)])
+        rows.append([name, *(f"{value:,.{max(1, worth.digits)}f}" for value in (sum(of_folds) / folds, *of_folds))])
     return [f"{task}, {worth.words}", *(f"  {line}" for line in aligned(rows))]
 
 

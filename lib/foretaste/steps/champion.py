@@ -21,9 +21,11 @@ from foretaste.scoring.scorer import rows_at_once
 from foretaste.scoring.stored import StoredScorer
 from foretaste.settings import Settings
 from foretaste.steps.blend import JUDGED_PART
+from foretaste.steps.foretelling import judged
 from foretaste.steps.judging import judge_of, judged_rows, run
 from foretaste.tables import Warehouse
 from foretaste.tables.sequences import SEQUENCES
+from foretaste.tables.series import SERIES
 from foretaste.tables.vocabulary import VOCABULARY
 from foretaste.tasks import TASKS
 
@@ -50,7 +52,7 @@ def crown(warehouse: Warehouse, settings: Settings, challenger: StoredModel) -> 
     figures = f"{headline} {ours:.4f} against {theirs:.4f} on the same validation rows"
     if champion.tables[VOCABULARY.name] != challenger.tables[VOCABULARY.name]:
         figures += ", with the champion's own vocabulary"
-    if ours > theirs:
+    if ours < theirs if headline in judge_of(settings, TASKS[challenger.task]).lower_is_better else ours > theirs:
         registry.crown(warehouse.path, name, challenger.version)
         return f"{new} is the champion now, and {old} was: {figures}"
     registry.crown(warehouse.path, name, reigning)
@@ -59,7 +61,10 @@ def crown(warehouse: Warehouse, settings: Settings, challenger: StoredModel) -> 
 
 def _judged(warehouse: Warehouse, settings: Settings, challenger: StoredModel, champion: StoredModel) -> tuple[str, float, float] | None:
     """The headline metric, of the challenger and of the champion."""
-    task, version = TASKS[challenger.task], challenger.tables[SEQUENCES.name]
+    task = TASKS[challenger.task]
+    version = challenger.tables[task.table]
+    if task.metrics == "forecast":
+        return _foretold(warehouse, settings, challenger, champion)
     rows = warehouse.read(SEQUENCES, version)
     learnt_to_blend = [
         model for model in (challenger, champion) if model.model["name"] == "blend" and model.tables[SEQUENCES.name] == version
@@ -90,6 +95,18 @@ def _judged(warehouse: Warehouse, settings: Settings, challenger: StoredModel, c
     found = run(judging, judged_rows(rows, settings, task, features, ("valid",), challenger.sizes.days))
     values = [_value(found.get(("valid", ALL, name)), judge.headline) for name in scorers]
     return None if np.isnan(values).any() else (judge.headline, *values)  # type: ignore[return-value]
+
+
+def _foretold(warehouse: Warehouse, settings: Settings, challenger: StoredModel, champion: StoredModel) -> tuple[str, float, float] | None:
+    """The same of two models of counts."""
+    rows = warehouse.read(SERIES, challenger.tables[SERIES.name]).where("split = 'valid'")
+    ours, theirs = (
+        StoredScorer(root=warehouse.path, name=model.name, version=model.version, rows_of=model.version) for model in (challenger, champion)
+    )
+    found = judged(rows, settings, challenger, ours.itself, {"champion": theirs})
+    headline = judge_of(settings, TASKS[challenger.task]).headline
+    values = [_value(found.get(name), headline) for name in (challenger.name, "champion")]
+    return None if np.isnan(values).any() else (headline, *values)  # type: ignore[return-value]
 
 
 def _value(metrics: Mapping[str, NDArray[np.float64]] | None, headline: str) -> float:

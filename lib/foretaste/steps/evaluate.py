@@ -26,6 +26,7 @@ from foretaste.scoring.scorer import rows_at_once
 from foretaste.scoring.udf import load_network, load_scorer
 from foretaste.settings import Settings
 from foretaste.steps.count import counted
+from foretaste.steps.foretelling import compared
 from foretaste.steps.judging import answered, judge_of, judged_rows, judged_splits, run
 from foretaste.steps.report import StepReport
 from foretaste.tables import Warehouse, metrics
@@ -45,10 +46,13 @@ def evaluate(warehouse: Warehouse, settings: Settings) -> StepReport:
     notes: list[str] = []
     read: dict[str, int] = {}
     for model in models:
-        version, about_version = _sequences_version(warehouse, model)
-        comparisons = _compare(warehouse, settings, model, version)
+        if TASKS[model.task].metrics == "forecast":
+            comparisons = compared(warehouse, settings, model)
+        else:
+            version, about_version = _sequences_version(warehouse, model)
+            notes += about_version
+            comparisons = _compare(warehouse, settings, model, version)
         measurements += [row for comparison in comparisons for row in _measurements(comparison, model)]
-        notes += about_version
         waiting = _waiting(warehouse, settings, model, version) if model.head in DAILY else {}
         measurements += _measured(waiting, model)
         for comparison in comparisons:
@@ -198,9 +202,10 @@ def _told(comparison: Comparison, groups: Sequence[Comparison], model: StoredMod
     left_out = f", {comparison.num_left_out:,} more have no target" if comparison.num_left_out else ""
     seen = "left out" if settings.evaluation.leave_out_seen else "ranked too"
     ranked = f"; all items ranked, ties against the model, items seen before are {seen}" if model.head == "items" else ""
+    whom = "users" if TASKS[model.task].table == SEQUENCES.name else "series"
     yield (
         f"{model.name} version {model.version} ({model.model['name']}) on the {comparison.split} split: {comparison.num_rows:,} rows"
-        f"{left_out}{ranked}; 95 % intervals over users"
+        f"{left_out}{ranked}; 95 % intervals over {whom}"
     )
     if comparison.split == "test":
         yield from (f"  {line}" for line in comparison.table())
@@ -208,5 +213,5 @@ def _told(comparison: Comparison, groups: Sequence[Comparison], model: StoredMod
         yield from comparison.remarks()
         worth = TASKS[comparison.task].worth
         if worth is not None:
-            yield from comparison.worth(worth.metric, worth.times, worth.words, worth.against)
+            yield from comparison.worth(worth.metric, worth.times, worth.words, worth.against, worth.digits)
     yield comparison.verdict()

@@ -1,6 +1,6 @@
-"""Raw files → events, events_quarantine, items and campaigns."""
+"""Raw files → events, events_quarantine, items, campaigns and promotions."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,10 +14,11 @@ from foretaste.sources.judge import REASONS, judge
 from foretaste.sources.reading import faults_of
 from foretaste.sources.times import strict_patterns
 from foretaste.steps.report import StepReport
-from foretaste.tables import Warehouse, campaigns, events, items, quarantine
+from foretaste.tables import Table, Warehouse, campaigns, events, items, promotions, quarantine
 from foretaste.tables.campaigns import CAMPAIGNS
 from foretaste.tables.events import EVENTS
 from foretaste.tables.items import ITEMS
+from foretaste.tables.promotions import PROMOTIONS
 from foretaste.tables.quarantine import QUARANTINE
 
 
@@ -45,16 +46,14 @@ def ingest(warehouse: Warehouse, settings: Settings) -> StepReport:
 def _ingest(warehouse: Warehouse, settings: Settings, source: Source) -> StepReport:
     where = settings.source.path or settings.source.kind
     raw = source.events(warehouse.spark, settings.source)
-    raw_items = source.items(warehouse.spark, settings.source)
-    raw_campaigns = source.campaigns(warehouse.spark, settings.source)
+    beside = _beside(warehouse, settings, source)
     latest = datetime.now(UTC) + settings.ingest.max_clock_skew
     judged = judge(raw, settings.source.name, settings.ingest.earliest, latest)
     tally = quarantine.tally(judged).persist()
     try:
         with faults_of(where):
             counts = _count(tally)  # the first reading, of every record: a fault shows here
-            num_items = None if raw_items is None else _count_useful(raw_items, F.trim("item_id") != "")
-            num_campaigns = None if raw_campaigns is None else _count_useful(raw_campaigns, campaigns.is_useful())
+            useful = [_count_useful(part.raw, part.is_useful) for part in beside]
         if not counts.records:
             raise SourceError("there are no rows in it", where=where, fix="Point source.path at files with rows.")
         added = warehouse.insert_new(EVENTS, events.build(judged), within=_span(counts, source.has_own_ids(settings.source)))
@@ -64,17 +63,42 @@ def _ingest(warehouse: Warehouse, settings: Settings, source: Source) -> StepRep
     read = {"records": counts.records}
     written = {EVENTS.name: added, QUARANTINE.name: held}
     notes = [*_notes(counts, added, held), *([source.CAVEAT] if source.CAVEAT else [])]
-    if raw_items is not None and num_items is not None:
-        read["item records"] = num_items[0]
-        written[ITEMS.name] = warehouse.upsert(ITEMS, items.build(raw_items))
-        if num_items[1]:
-            notes.append(f"{num_items[1]:,} item records left out: they do not parse or have no id")
-    if raw_campaigns is not None and num_campaigns is not None:
-        read["campaign records"] = num_campaigns[0]
-        written[CAMPAIGNS.name] = warehouse.upsert(CAMPAIGNS, campaigns.build(raw_campaigns))
-        if num_campaigns[1]:
-            notes.append(f"{num_campaigns[1]:,} campaign records left out: they have no id, or no start and end in this order")
+    for part, (count, useless) in zip(beside, useful, strict=True):
+        read[f"{part.what} records"] = count
+        written[part.table.name] = warehouse.upsert(part.table, part.build(part.raw))
+        if useless:
+            notes.append(f"{useless:,} {part.what} records left out: {part.why_useless}")
     return StepReport(step="ingest", read=read, written=written, notes=tuple(notes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Beside:
+    """What a source tells beside events. raw: its records; build: what the table has of them"""
+
+    what: str
+    raw: DataFrame
+    table: Table
+    build: Callable[[DataFrame], DataFrame]
+    is_useful: Column
+    why_useless: str
+
+
+def _beside(warehouse: Warehouse, settings: Settings, source: Source) -> Sequence[_Beside]:
+    """Of what the source has."""
+    spark, wanted = warehouse.spark, settings.source
+    raw = {"item": source.items(spark, wanted), "campaign": source.campaigns(spark, wanted), "promotion": source.promotions(spark, wanted)}
+    tables: dict[str, tuple[Table, Callable[[DataFrame], DataFrame], Column, str]] = {
+        "item": (ITEMS, items.build, F.trim("item_id") != "", "they do not parse or have no id"),
+        "campaign": (CAMPAIGNS, campaigns.build, campaigns.is_useful(), "they have no id, or no start and end in this order"),
+        "promotion": (
+            PROMOTIONS, promotions.build, promotions.is_useful(), "they have no item, no start and end in this order, or no possible share",
+        ),
+    }  # fmt: skip
+    return [
+        _Beside(what=what, raw=rows, table=table, build=build, is_useful=is_useful, why_useless=why_useless)
+        for what, (table, build, is_useful, why_useless) in tables.items()
+        if (rows := raw[what]) is not None
+    ]
 
 
 def _count(tally: DataFrame) -> Counts:

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from foretaste.contract import DAILY, FACTS, SCALARS, SPLITS
 from foretaste.evaluation.baselines import RFM_FEATURES
 from foretaste.evaluation.classification import Binary
+from foretaste.evaluation.forecast import Forecast
 from foretaste.evaluation.judge import Judge
 from foretaste.evaluation.passes import MERGED, PARTIAL_SUMS, USER_HASH, Pass
 from foretaste.evaluation.ranking import Ranking
@@ -66,6 +67,8 @@ def run(judging: Pass, rows: DataFrame) -> Resampled:
 
 def judge_of(settings: Settings, task: Task, shares: NDArray[np.float64] | None = None) -> Judge:
     """How models of the task are judged. shares: (num_items,) of the events to learn from, where popularity_bias is wanted"""
+    if task.metrics == "forecast":
+        return Forecast(levels=settings.scoring.quantiles, label=task.label.name)
     if task.metrics == "binary":
         return Binary(label=task.label.name)
     return Ranking(

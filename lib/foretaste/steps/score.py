@@ -21,11 +21,14 @@ from foretaste.scoring.reasons import Reasons
 from foretaste.scoring.udf import ABOUT, SCORED, Fallback, ScoreUsers
 from foretaste.settings import Settings
 from foretaste.steps.filters import Filtering, filtering
+from foretaste.steps.foretelling import foretell
 from foretaste.steps.report import StepReport
 from foretaste.steps.sequence import campaigns_of
 from foretaste.tables import Warehouse, scores, sequences, user_latents
 from foretaste.tables.contacts import Campaigns
+from foretaste.tables.demand import DEMAND
 from foretaste.tables.scores import SCORES
+from foretaste.tables.series import SERIES
 from foretaste.tables.sessions import SESSIONS
 from foretaste.tables.user_latents import USER_LATENTS
 from foretaste.tables.vocabulary import VOCABULARY
@@ -46,6 +49,12 @@ def score(warehouse: Warehouse, settings: Settings) -> StepReport:
     notes = [f"as of {as_of:%Y-%m-%d %H:%M:%S} UTC"]
     for model in models:
         started = time.monotonic()
+        if TASKS[model.task].table == SERIES.name:
+            of_run = {"as_of": as_of, "task": model.task, "model": model.name, "model_version": model.version, "at": datetime.now(UTC)}
+            num_rows, note = foretell(warehouse, settings, model, as_of, of_run)
+            written[f"{DEMAND.name} of {model.task}"] = num_rows
+            notes.append(f"{model.task}: {note}; {time.monotonic() - started:.1f} s")
+            continue
         histories = _histories(warehouse, settings, sessions, model, as_of)
         asked = settings.scoring.filters.given if model.head == "items" else {}
         filtered = filtering(warehouse, settings.scoring.filters, histories, sessions, model, as_of) if asked else None

@@ -1,8 +1,8 @@
-"""sessions → vocabulary and sequences."""
+"""sessions → vocabulary and sequences; and, for demand, series beside them."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 
 from pyspark.sql import DataFrame
@@ -13,6 +13,7 @@ from foretaste.errors import SettingsError
 from foretaste.settings import SequenceSettings, Settings
 from foretaste.steps.changes import changes_since, identity
 from foretaste.steps.report import StepReport
+from foretaste.steps.series import wants_series, write_series
 from foretaste.tables import Warehouse, campaigns, sequences, vocabulary
 from foretaste.tables.campaigns import CAMPAIGNS
 from foretaste.tables.contacts import NO_CAMPAIGNS, Campaigns
@@ -39,6 +40,15 @@ class _Changes:
 
 
 def sequence(warehouse: Warehouse, settings: Settings) -> StepReport:
+    """Sequences, and series where a task of the settings reads them."""
+    report = _sequence(warehouse, settings)
+    if not wants_series(settings):
+        return report
+    beside = write_series(warehouse, settings, sequences.bounds(warehouse.read(SESSIONS), settings.sequences))
+    return replace(report, written={**report.written, **beside.written}, notes=(*report.notes, *beside.notes))
+
+
+def _sequence(warehouse: Warehouse, settings: Settings) -> StepReport:
     """Vocabulary and sequences as the sessions now have them, equal to a full rebuild; only splits and cuts that change are written."""
     wanted = settings.sequences
     version = warehouse.version(SESSIONS) if warehouse.exists(SESSIONS) else None

@@ -31,7 +31,7 @@ from foretaste.steps.blend import Blended, blend
 from foretaste.steps.champion import crown
 from foretaste.steps.judging import answered
 from foretaste.steps.report import StepReport
-from foretaste.tables import Warehouse
+from foretaste.tables import TABLES, Warehouse
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.vocabulary import VOCABULARY, sizes
 from foretaste.tasks import TASKS, Task
@@ -53,18 +53,18 @@ def train(warehouse: Warehouse, settings: Settings) -> StepReport:
         raise SettingsError("no task is configured, so there is nothing to train", where="tasks", fix=f"Add one of {', '.join(TASKS)}.")
     for name, task in settings.tasks.items():
         check(name, task)
-    versions = _versions(warehouse)
     read: dict[str, int] = {}
     notes: list[str] = []
     for name, task in settings.tasks.items():
         started = time.monotonic()
+        versions = _versions(warehouse, TASKS[name])
         if task.model.name in COUNTED:
             counted = count.count_model(warehouse, settings, TASKS[name], task, versions)
             read[f"validation rows for {name}"] = int(counted.metrics["rows"])
             notes += [count.summary(counted, time.monotonic() - started), crown(warehouse, settings, counted)]
             continue
         plan = _plan(warehouse, settings, TASKS[name], task, versions)
-        seen = _statistics(warehouse, plan) if plan.head != "items" else {}
+        seen = _statistics(warehouse, plan) if TASKS[name].metrics == "binary" else {}
         if plan.head in DAILY and seen["base_rate"] in (None, 0.0, 1.0):
             raise SettingsError(
                 f"{name}: all training rows that tell of {plan.sizes.days} days have the same answer, if there are any",
@@ -105,8 +105,14 @@ def check(name: str, settings: TaskSettings) -> None:
             )
         if TASKS[name].writes_sequences and not model.writes:
             raise SettingsError(f"{altered.model.name} writes no sequences", where=f"tasks.{name}.model.name", fix="Use gan or vae.")
-        if altered.model.facts and TASKS[name].head == "items":
-            raise SettingsError("a model that ranks items reads no facts", where=f"tasks.{name}.model.facts", fix="Leave them out.")
+        if model.counts != (TASKS[name].head == "counts") and altered.model.name in MODELS:
+            counting = " or ".join(kind for kind, network in MODELS.items() if network.counts)
+            why, fix = ("foretells units of items, not what users do", "any other") if model.counts else ("foretells no units", counting)
+            raise SettingsError(f"{altered.model.name} {why}", where=f"tasks.{name}.model.name", fix=f"Use {fix}.")
+        if altered.model.facts and TASKS[name].head in ("items", "counts"):
+            raise SettingsError(
+                "only a model that answers for a user as a whole reads facts", where=f"tasks.{name}.model.facts", fix="Leave them out."
+            )
         try:
             options_of(altered.model.name, altered.model.model_dump(exclude={"name"}))
         except ModelError as error:
@@ -119,18 +125,19 @@ def _variants(settings: TaskSettings) -> list[TaskSettings]:
     return [settings, *(settings.altered({key: value}) for key, values in over for value in values)]
 
 
-def _versions(warehouse: Warehouse) -> dict[str, int]:
-    """The newest sequences, and the vocabulary that they were written with. TableError where there are none."""
-    warehouse.read(SEQUENCES)
+def _versions(warehouse: Warehouse, task: Task) -> dict[str, int]:
+    """The newest rows that the task learns from, and the vocabulary that sequences were written with. TableError where there are none."""
+    table = TABLES[task.table]
+    warehouse.read(table)
     version = warehouse.built_from(SEQUENCES).get("vocabulary")
     words = version if isinstance(version, int) else warehouse.version(VOCABULARY)
-    return {SEQUENCES.name: warehouse.version(SEQUENCES), VOCABULARY.name: words}
+    return {table.name: warehouse.version(table), VOCABULARY.name: words}
 
 
 def _plan(warehouse: Warehouse, settings: Settings, task: Task, chosen: TaskSettings, versions: dict[str, int]) -> Plan:
-    version = versions[SEQUENCES.name]
+    version, table = versions[task.table], TABLES[task.table]
     known = sizes(warehouse.read(VOCABULARY, versions[VOCABULARY.name]))
-    row = warehouse.read(SEQUENCES, version).select(F.size("item")).head()
+    row = warehouse.read(table, version).select(F.size("item" if table is SEQUENCES else "units")).head()
     plan = Plan(
         task=task.name,
         head=task.head,
@@ -139,7 +146,7 @@ def _plan(warehouse: Warehouse, settings: Settings, task: Task, chosen: TaskSett
         fit=chosen.fit,
         sizes=replace(known, length=row[0] if row else known.length, days=math.ceil((chosen.within or settings.sequences.horizon) / _DAY)),
         train=learnt(warehouse, task, version),
-        valid=pin(warehouse, "valid", task.judged_cut(settings.sequences.judged_cut), version),
+        valid=pin(warehouse, "valid", task.judged_cut(settings.sequences.judged_cut), version, table),
         seed=settings.training.seed,
         folder=f"{warehouse.path}/checkpoints/{task.name}",
         threads=settings.training.threads,
@@ -154,7 +161,7 @@ def _plan(warehouse: Warehouse, settings: Settings, task: Task, chosen: TaskSett
 
 def learnt(warehouse: Warehouse, task: Task, version: int) -> Pin:
     """The training rows that the task's model learns from: all, but for one that writes rows: they resemble people, and copy none."""
-    pinned = pin(warehouse, "train", task.train_cut, version)
+    pinned = pin(warehouse, "train", task.train_cut, version, TABLES[task.table])
     return divided(pinned, APART)[0] if task.writes_sequences else pinned
 
 
@@ -171,7 +178,7 @@ def _fit(warehouse: Warehouse, settings: Settings) -> Fit:
 def _refit(warehouse: Warehouse, chosen: Plan, fitted: Fitted) -> Plan:
     """The same fit on training and validation time, for as many epochs as were best, and nothing to judge by."""
     _line(f"{chosen.task}: once more for {fitted.best_epoch} epochs, on training and validation time together")
-    later = pin(warehouse, "valid", chosen.train.cut, chosen.train.version)
+    later = pin(warehouse, "valid", chosen.train.cut, chosen.train.version, TABLES[chosen.train.table])
     plan = replace(
         chosen, train=joined(chosen.train, later), valid=None, last_epoch=fitted.best_epoch, folder=f"{chosen.folder}/refit", tables=None
     )

@@ -1,12 +1,15 @@
 """The tables, a file each; a table is added by its file and its line in TABLES."""
 
 from foretaste.tables.campaigns import CAMPAIGNS
+from foretaste.tables.demand import DEMAND
 from foretaste.tables.events import EVENTS
 from foretaste.tables.items import ITEMS
 from foretaste.tables.metrics import METRICS
+from foretaste.tables.promotions import PROMOTIONS
 from foretaste.tables.quarantine import QUARANTINE
 from foretaste.tables.scores import SCORES
 from foretaste.tables.sequences import SEQUENCES
+from foretaste.tables.series import SERIES
 from foretaste.tables.sessions import SESSIONS
 from foretaste.tables.synthetic_sequences import SYNTHETIC_SEQUENCES
 from foretaste.tables.table import Table, Warehouse
@@ -21,11 +24,14 @@ TABLES: dict[str, Table] = {
         QUARANTINE,
         ITEMS,
         CAMPAIGNS,
+        PROMOTIONS,
         SESSIONS,
         VOCABULARY,
         SEQUENCES,
+        SERIES,
         SYNTHETIC_SEQUENCES,
         SCORES,
+        DEMAND,
         USER_LATENTS,
         USER_SEGMENTS,
         METRICS,

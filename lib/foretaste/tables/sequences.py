@@ -48,7 +48,9 @@ _FACT_COMMENTS = {
     "bought_category": "at exposures: the user's events with a category that it is about",
 }
 
-LABELS: tuple[Label, ...] = tuple({task.label.name: task.label for task in TASKS.values()}.values())  # tasks may share one
+LABELS: tuple[Label, ...] = tuple(
+    {task.label.name: task.label for task in TASKS.values() if task.table == "sequences"}.values()  # tasks may share one
+)
 SEQUENCES = Table(
     name="sequences",
     comment="One row per example: a user's (or a session's) last events up to as_of, and what followed",

@@ -132,7 +132,7 @@ def lay_out(
             answer=answer,
             asked_until=asked_until,
         )
-        columns |= {label.name: label.compute(future) for label in labels}
+        columns |= {label.name: label.compute(future) for label in labels if label.compute is not None}
         yield block, columns
 
 

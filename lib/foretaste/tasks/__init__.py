@@ -6,12 +6,13 @@ No torch here: a task names its head and loss, and `models` looks them up, so th
 from foretaste.tasks.behaviour import BEHAVIOUR
 from foretaste.tasks.campaign import CAMPAIGN
 from foretaste.tasks.churn import CHURN
+from foretaste.tasks.demand import DEMAND
 from foretaste.tasks.interest import INTEREST
 from foretaste.tasks.latents import LATENTS
 from foretaste.tasks.returns import RETURNS
 from foretaste.tasks.task import Task, Worth
 
-TASKS: dict[str, Task] = {task.name: task for task in (INTEREST, CAMPAIGN, CHURN, RETURNS, LATENTS, BEHAVIOUR)}
+TASKS: dict[str, Task] = {task.name: task for task in (INTEREST, CAMPAIGN, CHURN, DEMAND, RETURNS, LATENTS, BEHAVIOUR)}
 
 
 __all__ = ["TASKS", "Task", "Worth"]

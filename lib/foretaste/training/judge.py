@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from foretaste.contract import DAILY, FIRST_INDEX, PAD, Batch, answers_of
-from foretaste.models import Blend, Model
+from foretaste.models import Blend, DeepAR, Model
 
 ITEMS_AT_ONCE = 8192  # columns of the (B, items) scores that are held at a time
 CUTOFF = 20
@@ -38,6 +38,8 @@ class Judge(Protocol):
 
 def judge_for(head: str, label: str, *, leave_out_seen: bool = False, days: int = 0) -> Judge:
     """days: of a head of contract.DAILY, within which somebody comes or not"""
+    if head == "counts":
+        return CountsJudge()
     if head == "items":
         return ItemsJudge(label, leave_out_seen=leave_out_seen)
     return BinaryJudge(label, head=head, days=days)
@@ -108,6 +110,22 @@ def ranks_among(scores: Tensor, target: Tensor, seen: Tensor | None = None) -> T
 
 LOWEST, HIGHEST, BIN_WIDTH = -20.0, 20.0, 0.01
 NUM_BINS = round((HIGHEST - LOWEST) / BIN_WIDTH)
+
+
+class CountsJudge:
+    """The negative log-likelihood of a day of the horizon, given the days before it: nats. It stops on that."""
+
+    def __init__(self) -> None:
+        self.sums = torch.zeros(3, dtype=torch.float64)  # rows, days, nats
+
+    def add(self, model: Model | Blend, batch: Batch[Tensor]) -> None:
+        assert isinstance(model, DeepAR)
+        losses = model.horizon_losses(batch)
+        self.sums += torch.tensor([len(losses), losses.numel(), float(losses.double().sum())], dtype=torch.float64)
+
+    def verdict(self) -> Verdict | None:
+        rows, days, nats = self.sums.tolist()
+        return Verdict(metrics={"nats": nats / days, "rows": rows}, value=-nats / days) if rows else None
 
 
 class BinaryJudge:

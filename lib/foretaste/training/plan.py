@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from foretaste.contract import Sizes
+from foretaste.contract import SERIES_FEATURES, Sizes
 from foretaste.feed.snapshot import Pin
 from foretaste.settings import FitSettings, ModelSettings
 
@@ -17,7 +17,7 @@ class Plan:
     """One model to fit.
 
     task:    the task's name, which is the model's too
-    head:    items, binary or survival
+    head:    of Task
     label:   the column it learns from
     train, valid: pinned rows; without valid it fits all its epochs and judges nothing
     folder:  where checkpoints and weights go: all ranks and the driver see it
@@ -57,6 +57,8 @@ class Plan:
     @property
     def features(self) -> tuple[str, ...]:
         """What is read of a row: what the model reads, and the items in any case, since targets and negatives are told by them."""
+        if self.head == "counts":
+            return SERIES_FEATURES
         return tuple(dict.fromkeys(("item", *(self.blend["features"] if self.blend else self.model.features))))
 
     @property
