@@ -91,7 +91,7 @@ def promotions(spark: SparkSession, settings: SourceSettings) -> DataFrame | Non
         "kind",
         start.alias("starts_at"),
         (start + F.expr("INTERVAL 7 DAYS")).alias("ends_at"),
-        (F.col("places") / F.col("shops")).alias("share"),
+        F.least(F.lit(1.0), F.col("places") / F.col("shops")).alias("share"),  # a shop may have two of a kind
     )
 
 
