@@ -53,6 +53,8 @@ promotion      (B, NUM_PROMOTIONS * (T + H)) percent, one kind after another: of
                of the others in how many percent of the shops it is promoted that way. Planned, and so known of days to come
 """
 NUM_PROMOTIONS = 4
+NUM_CONTENT_WORDS = 1 << 14  # codes of what an item is: hashes of its category, brand, price and the words of its name; PAD among them
+WORDS_PER_ITEM = 16
 MOST_PROMOTED = 300  # percent
 FEATURES = ("item", "event", "gap", "opens_session", "price", "category", "hour", "weekday")
 """The (B, T) integer features of a row, all known before its `as_of`, oldest first, left-padded with PAD:

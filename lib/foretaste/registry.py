@@ -58,6 +58,7 @@ class StoredModel:
     sha256:      of the weights; judged_sha256: of those that were judged, where they are others
     folder:      where it lies
     base_rate:   the share of positives among the training rows of a head that ranks no items: the answer for a user without history
+    launch:      of a model of new items, the line of scoring/launches.py, and the share of users who buy one
     medians:     of each amount among contract.FACTS, over the same rows; {} for a model that ranks items
     """
 
@@ -79,6 +80,7 @@ class StoredModel:
     folder: str
     base_rate: float | None = None
     medians: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    launch: Mapping[str, float] | None = None
     judged_sha256: str | None = None
 
     @property
@@ -147,6 +149,7 @@ def save(
     settings: Mapping[str, Any],
     base_rate: float | None = None,
     medians: Mapping[str, float] | None = None,
+    launch: Mapping[str, float] | None = None,
     judged: Path | None = None,
 ) -> StoredModel:
     """Stores it as the next version. `vocabulary` is no larger than the model itself, so it goes through the driver, as Arrow.
@@ -183,6 +186,7 @@ def save(
             folder="",
             base_rate=base_rate,
             medians=medians or {},
+            launch=launch,
             judged_sha256=None if before is None else hashlib.sha256(before).hexdigest(),
         )
         stored = _publish(stored, building, parent)

@@ -6,16 +6,21 @@ from rich.table import Table as Grid
 
 from foretaste.settings import Settings
 from foretaste.tables import TABLES, Warehouse
+from foretaste.tables.demand import DEMAND
 from foretaste.tables.items import ITEMS
 from foretaste.tables.scores import SCORES
 
 NUM_EXAMPLES = 10
 NUM_TARGETS = 3
+NUM_SERIES = 5
 
 
 def summarize(warehouse: Warehouse, settings: Settings, console: Console) -> None:
-    """Ten rows of the scores table with the items' names, then the tables with their rows and their place."""
-    console.print(_examples(warehouse))
+    """Ten rows of the scores table with the items' names, five of demand, then the tables with their rows and their place."""
+    if not warehouse.read(SCORES).isEmpty():
+        console.print(_examples(warehouse))
+    if warehouse.exists(DEMAND):
+        console.print(_demand(warehouse))
     console.print(_places(warehouse))
     console.print(
         f"Models {warehouse.path}/models · runs {warehouse.path}/mlflow.db · settings in {', '.join(settings.tasks)}", highlight=False
@@ -43,6 +48,22 @@ def _examples(warehouse: Warehouse) -> Grid:
         grid.add_column(heading)
     for row in rows:
         grid.add_row(row.user_id, row.task, " · ".join(answer.answer for answer in row.answers), "yes" if row.fallback else "")
+    return grid
+
+
+def _demand(warehouse: Warehouse) -> Grid:
+    rows = warehouse.read(DEMAND)
+    newest = rows.agg(F.max("as_of")).head()[0]  # type: ignore[index]
+    of_run = rows.where(F.col("as_of") == newest)
+    by_series = of_run.groupBy("series_id").agg(
+        F.sum("mean").alias("mean"), F.max_by("cumulative", "day").alias("whole"), F.max("day").alias("until")
+    )
+    grid = Grid(title=f"demand as of {newest:%Y-%m-%d %H:%M} UTC: the {NUM_SERIES} largest", title_justify="left")
+    for heading in ("item", "until", "units, on average", "stock that lasts, by probability"):
+        grid.add_column(heading)
+    for row in by_series.orderBy(F.desc("mean"), "series_id").limit(NUM_SERIES).collect():
+        stock = " · ".join(f"{each.level:.0%} {each.units:,.0f}" for each in row.whole if each.level >= 0.5)
+        grid.add_row(row.series_id, f"{row.until:%Y-%m-%d}", f"{row['mean']:,.1f}", stock)
     return grid
 
 

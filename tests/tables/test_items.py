@@ -2,6 +2,7 @@
 
 from pyspark.sql import SparkSession
 
+from foretaste.contract import NUM_CONTENT_WORDS
 from foretaste.tables import items
 from foretaste.tables.items import ITEMS
 
@@ -30,3 +31,18 @@ def test_the_fullest_description_stays_and_impossible_prices_go(spark: SparkSess
         ("c", None, None, None, None),
         ("d", None, None, None, None),
     ]
+
+
+def test_words_of_what_an_item_is(spark: SparkSession) -> None:
+    """Categories with those above, brand, price by the doubling and the words of the name: shared by items as they share these."""
+    rows = [
+        ("green", "Green TEA, 20 bags", "drinks/tea", "X", 3.0),
+        ("black", "black tea", "drinks/tea", None, 2.5),
+        ("jam", None, "spreads", "X", None),
+        ("nothing", None, None, None, None),
+    ]
+    found = {row.item_id: set(row.words) for row in items.content(spark.createDataFrame(rows, ITEMS.ddl)).collect()}
+    assert {name: len(words) for name, words in found.items()} == {"green": 8, "black": 5, "jam": 2, "nothing": 0}
+    assert len(found["green"] & found["black"]) == 4  # drinks, drinks/tea, tea, and a price from 2 to 4
+    assert len(found["green"] & found["jam"]) == 1
+    assert all(0 < word < NUM_CONTENT_WORDS for words in found.values() for word in words)

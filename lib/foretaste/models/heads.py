@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foretaste.contract import CODED_FACTS, FIRST_INDEX, NUM_GAP_BUCKETS, Batch
+from foretaste.models.content import ContentEmbedding
 from foretaste.models.losses import Objective, binary_cross_entropy, cross_entropy, sampled, survival_loss
 from foretaste.models.negatives import Negatives, log_uniform
 from foretaste.models.rows import last
@@ -31,7 +32,9 @@ class ItemsHead(nn.Module):
     Legend: H width of states, D width of item vectors, I items with PAD and UNKNOWN, N targets of a batch.
     """
 
-    def __init__(self, *, width: int, num_items: int, tied: nn.Embedding | None, with_bias: bool = True, objective: Objective) -> None:
+    def __init__(
+        self, *, width: int, num_items: int, tied: nn.Embedding | ContentEmbedding | None, with_bias: bool = True, objective: Objective
+    ) -> None:
         super().__init__()
         self.objective = objective
         self.tied = (tied,)  # in a tuple, it is not part of this module: it is stored and moved once, by its owner

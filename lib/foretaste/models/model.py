@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from foretaste.contract import DAILY, Batch, Sizes
 from foretaste.errors import ModelError
 from foretaste.models.conditions import Conditions
+from foretaste.models.content import ContentEmbedding
 from foretaste.models.heads import INIT_STD, BinaryHead, IncidenceHead, ItemsHead, SurvivalHead
 from foretaste.models.losses import Loss, Objective
 from foretaste.models.rows import by_length, last, left_aligned
@@ -65,17 +66,22 @@ class Model(nn.Module):
         embedding_std: float = INIT_STD,
         checkpoint_activations: bool = False,
         facts: tuple[str, ...] = (),
+        content: bool = False,
     ) -> None:
         """width: H. Without the feature `item` there is nothing to tie the item vectors to, so they are the head's own.
 
+        content: item vectors are made of what items are (content.py); they are tied then
         facts: what a head that answers for a whole row reads of contract.FACTS
         """
         super().__init__()
         self.label = label
         self.checkpoint_activations = checkpoint_activations
         self.embeddings = nn.ModuleDict()
-        tied_to: nn.Embedding | None = None
+        tied_to: nn.Embedding | ContentEmbedding | None = None
         for name in features:
+            if name == "item" and content:
+                self.embeddings[name] = tied_to = ContentEmbedding(sizes.num_items, embedding, embedding_std)
+                continue
             table = nn.Embedding(sizes.of(name), embedding, padding_idx=0)
             nn.init.normal_(table.weight, std=embedding_std)
             table.weight.data[0] = 0.0  # padding_idx
@@ -119,6 +125,14 @@ class Model(nn.Module):
         """Starts at what was counted (Plan.tables): an items head at `popularity`. Before the first step, not after."""
         if isinstance(self.head, ItemsHead):
             self.head.follow(tables["popularity"])
+        if self.content is not None:
+            self.content.follow(tables["content"])
+
+    @property
+    def content(self) -> ContentEmbedding | None:
+        """What makes item vectors of content, where the model has it."""
+        table = self.embeddings["item"] if "item" in self.embeddings else None  # noqa: SIM401 - a ModuleDict has no get
+        return table if isinstance(table, ContentEmbedding) else None
 
     def optimizers(self, *, learning_rate: float, weight_decay: float) -> dict[str, Optimizer]:
         """One AdamW over all parameters, by the name that `step` uses. Matrices decay; biases, gains and position tables do not."""
@@ -132,6 +146,8 @@ class Model(nn.Module):
 
     def step(self, batch: Batch[Tensor]) -> Iterator[Loss]:
         """One Loss for each optimizer, in turn; the loop takes a step on each before it asks for the next."""
+        if self.content is not None:
+            self.content.redraw(self.noise)
         chosen, answers = zip(*[self.head.select(self.encode(part), part, self.label) for _, part in self._parts(batch)], strict=True)
         inputs, targets = torch.cat(chosen), torch.cat(answers)
         total = self.head.loss(inputs, targets, self.noise)

@@ -12,18 +12,19 @@ COMMON: Mapping[str, Any] = {"features": ("item",), "facts": (), "tied": True, "
 # embedding_dropout None is the same as dropout.
 _KEPT: Mapping[str, Any] = {"embedding_dropout": None, "checkpoint_activations": False}
 _COMPUTED_AGAIN: Mapping[str, Any] = {"embedding_dropout": None, "checkpoint_activations": True}
+_OWN_VECTORS: Mapping[str, Any] = {"content": False}
 
 RECURRENT: Presets = {
-    "tiny": {"embedding": 32, "hidden": (32,), "dropout": 0.2, **_KEPT},
-    "base": {"embedding": 128, "hidden": (128,), "dropout": 0.3, **_KEPT},
-    "large": {"embedding": 256, "hidden": (512, 512), "dropout": 0.3, **_COMPUTED_AGAIN},
+    "tiny": {"embedding": 32, "hidden": (32,), "dropout": 0.2, **_KEPT, **_OWN_VECTORS},
+    "base": {"embedding": 128, "hidden": (128,), "dropout": 0.3, **_KEPT, **_OWN_VECTORS},
+    "large": {"embedding": 256, "hidden": (512, 512), "dropout": 0.3, **_COMPUTED_AGAIN, **_OWN_VECTORS},
 }
 
 _RELATIVE = {"block": "attention", "position": "relative"}
 TRANSFORMER: Presets = {
-    "tiny": {"embedding": 32, "layers": 1, "heads": 1, "dropout": 0.2, **_RELATIVE, **_KEPT},
-    "base": {"embedding": 128, "layers": 2, "heads": 2, "dropout": 0.5, **_RELATIVE, **_KEPT},
-    "large": {"embedding": 512, "layers": 8, "heads": 8, "dropout": 0.2, **_RELATIVE, **_COMPUTED_AGAIN},
+    "tiny": {"embedding": 32, "layers": 1, "heads": 1, "dropout": 0.2, **_RELATIVE, **_KEPT, **_OWN_VECTORS},
+    "base": {"embedding": 128, "layers": 2, "heads": 2, "dropout": 0.5, **_RELATIVE, **_KEPT, **_OWN_VECTORS},
+    "large": {"embedding": 512, "layers": 8, "heads": 8, "dropout": 0.2, **_RELATIVE, **_COMPUTED_AGAIN, **_OWN_VECTORS},
 }
 
 _ELBO = {"latent": 16, "kl_weight": 0.2, "free_bits": 0.0, "anneal_steps": 2000}

@@ -78,8 +78,9 @@ class Settings(Strict):
     @model_validator(mode="after")
     def _days_to_wait(self) -> "Settings":
         for name, task in self.tasks.items():
-            if task.within is not None and TASKS[name].head not in DAILY:
-                owners = " and ".join(sorted(task.name for task in TASKS.values() if task.head in DAILY))
+            waits = {other.name for other in TASKS.values() if other.head in DAILY or other.metrics == "launches"}
+            if task.within is not None and name not in waits:
+                owners = " and ".join(sorted(waits))
                 raise ValueError(f"tasks.{name}.within belongs to {owners}; leave it out here")
             missing = [kind for kind in self.sequences.activity if kind not in self.sequences.event_types]
             if TASKS[name].head == "survival" and missing:
@@ -97,7 +98,7 @@ class Settings(Strict):
     @model_validator(mode="after")
     def _rows_to_learn_from(self) -> "Settings":
         for name in self.tasks:
-            if TASKS[name].train_cut != "window" and self.sequences.protocol != "global_time":
+            if (TASKS[name].train_cut != "window" or TASKS[name].metrics == "launches") and self.sequences.protocol != "global_time":
                 raise ValueError(f"tasks.{name} learns from {TASKS[name].train_cut} moments, which only sequences.protocol global_time has")
         return self
 

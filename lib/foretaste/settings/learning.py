@@ -22,6 +22,7 @@ class ModelSettings(Strict):
     facts:      numbers of the row as a whole (contract.FACTS), for a task that answers for one: churn, returns
     tied:       items are scored by the vectors that they are read with (constrained), or by vectors of their own; the former unless
                 the network's paper says otherwise
+    content: (elman, gru, lstm, transformer) item vectors are made of what items are: category, brand, price, words of the name
     output_bias: a learnt number for each item beside its vector
     checkpoint_activations: less memory, and a third more time
     """
@@ -47,6 +48,7 @@ class ModelSettings(Strict):
     features: tuple[Feature, ...] = Field(default=("item",), min_length=1)
     facts: tuple[Fact, ...] | None = None
     tied: bool | None = None
+    content: bool | None = None
     output_bias: bool = True
     checkpoint_activations: bool | None = None
 
@@ -218,7 +220,8 @@ class BlendSettings(Strict):
 class TaskSettings(Strict):
     """One model to train: for a task of `tasks`. `counted`: how, where model.name is one that is counted.
 
-    within: (churn, campaign) so many whole days in which nobody comes back, or somebody answers; sequences.horizon unless given
+    within: so many whole days in which nobody comes back (churn), somebody answers (campaign) or buys it (new_item); sequences.horizon
+    unless given
     """
 
     model: ModelSettings = ModelSettings()

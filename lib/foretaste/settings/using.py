@@ -14,6 +14,7 @@ class EvaluationSettings(Strict):
     """How models are judged: ranks against all items, at each cut-off, with `bootstrap` resamples over users.
 
     baselines: what stands beside a model that ranks items, counted as `counted` says
+    least_buyers: a new item that fewer bought says nothing of who is offered it
     folds, fold_step: (jobs/backtest.py) so many times the whole, each with its splits moved back by so much more, a test time unless given
     """
 
@@ -23,6 +24,7 @@ class EvaluationSettings(Strict):
     counted: CountedSettings = CountedSettings()
     at: tuple[int, ...] = (1, 5, 10, 20)
     bootstrap: int = Field(default=200, ge=10)
+    least_buyers: int = Field(default=3, ge=1)
     leave_out_seen: bool = False
     seed: int = 0
     folds: int = Field(default=3, ge=2, le=100)
@@ -74,6 +76,7 @@ class ScoringSettings(Strict):
 
     reasons: what names them; none unless given, since each item that is tried is one more scoring of the row
     campaigns: what task campaign asks about; all that are not over at `as_of` unless given
+    new_items: ids that task new_item asks about: described, and unknown to its model; those first sold since that learnt unless given
     quantiles: of demand, rising, 0.5 among them
     """
 
@@ -82,6 +85,7 @@ class ScoringSettings(Strict):
     batch_size: int = Field(default=256, ge=1)
     filters: FilterSettings = FilterSettings()
     campaigns: tuple[str, ...] = ()
+    new_items: tuple[str, ...] = ()
     quantiles: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
     reasons: ReasonSettings | None = None
 

@@ -1,6 +1,6 @@
 """sequences and each task's model → metrics: the model beside its baselines, on the same validation and test rows, in one pass."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -25,8 +25,8 @@ from foretaste.registry import StoredModel
 from foretaste.scoring.scorer import rows_at_once
 from foretaste.scoring.udf import load_network, load_scorer
 from foretaste.settings import Settings
+from foretaste.steps import foretelling, launches
 from foretaste.steps.count import counted
-from foretaste.steps.foretelling import compared
 from foretaste.steps.judging import answered, judge_of, judged_rows, judged_splits, run
 from foretaste.steps.report import StepReport
 from foretaste.tables import Warehouse, metrics
@@ -34,6 +34,12 @@ from foretaste.tables.metrics import METRICS, Measurement
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.vocabulary import VOCABULARY
 from foretaste.tasks import TASKS
+
+_OWN_ROWS: Mapping[str, Callable[[Warehouse, Settings, StoredModel], list[Comparison]]] = {
+    "forecast": foretelling.compared,
+    "launches": launches.compared,
+}
+"""Families of metrics that are not of rows with a label beside them."""
 
 
 def evaluate(warehouse: Warehouse, settings: Settings) -> StepReport:
@@ -46,8 +52,8 @@ def evaluate(warehouse: Warehouse, settings: Settings) -> StepReport:
     notes: list[str] = []
     read: dict[str, int] = {}
     for model in models:
-        if TASKS[model.task].metrics == "forecast":
-            comparisons = compared(warehouse, settings, model)
+        if TASKS[model.task].metrics in _OWN_ROWS:
+            comparisons = _OWN_ROWS[TASKS[model.task].metrics](warehouse, settings, model)
         else:
             version, about_version = _sequences_version(warehouse, model)
             notes += about_version
@@ -201,10 +207,12 @@ def _told(comparison: Comparison, groups: Sequence[Comparison], model: StoredMod
     """The whole table for the test split, and the verdict alone for the validation split, which training has chosen by."""
     left_out = f", {comparison.num_left_out:,} more have no target" if comparison.num_left_out else ""
     seen = "left out" if settings.evaluation.leave_out_seen else "ranked too"
-    ranked = f"; all items ranked, ties against the model, items seen before are {seen}" if model.head == "items" else ""
+    ranks_items = TASKS[model.task].metrics == "ranking"
+    ranked = f"; all items ranked, ties against the model, items seen before are {seen}" if ranks_items else ""
+    rows = "buyers of new items" if TASKS[model.task].metrics == "launches" else "rows"
     whom = "users" if TASKS[model.task].table == SEQUENCES.name else "series"
     yield (
-        f"{model.name} version {model.version} ({model.model['name']}) on the {comparison.split} split: {comparison.num_rows:,} rows"
+        f"{model.name} version {model.version} ({model.model['name']}) on the {comparison.split} split: {comparison.num_rows:,} {rows}"
         f"{left_out}{ranked}; 95 % intervals over {whom}"
     )
     if comparison.split == "test":

@@ -86,9 +86,9 @@ def judged(
     parts = rows.sparkSession.sparkContext.defaultParallelism
     foretold = chosen.repartition(parts, SERIES_HASH).mapInArrow(foretell, FORETOLD).persist()
     try:
-        sums = _added(foretold.mapInArrow(adding.of_metrics, FORECAST_SUMS), evaluation.bootstrap)
+        sums = added(foretold.mapInArrow(adding.of_metrics, FORECAST_SUMS), evaluation.bootstrap)
         in_order = foretold.repartition(parts, SERIES_HASH).sortWithinPartitions(SERIES_HASH, "scorer", MOMENT)
-        stock = _added(in_order.mapInArrow(adding.of_stock, FORECAST_SUMS), evaluation.bootstrap)
+        stock = added(in_order.mapInArrow(adding.of_stock, FORECAST_SUMS), evaluation.bootstrap)
     finally:
         foretold.unpersist()
     knobs = len(KNOBS)
@@ -103,7 +103,7 @@ def judged(
     }
 
 
-def _added(partial_sums: DataFrame, replicates: int) -> dict[str, NDArray[np.float64]]:
+def added(partial_sums: DataFrame, replicates: int) -> dict[str, NDArray[np.float64]]:
     """What partitions found, added up: scorer → (S, 1 + replicates)."""
     total: dict[str, NDArray[np.float64]] = {}
     for row in partial_sums.collect():

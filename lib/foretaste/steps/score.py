@@ -17,9 +17,11 @@ from foretaste.errors import ModelError, SettingsError, TableError
 from foretaste.registry import StoredModel
 from foretaste.scoring.filters import Filters
 from foretaste.scoring.latents import LATENTS, LatentsOfUsers
+from foretaste.scoring.launches import ACTIVITY_FACTS, ACTIVITY_FEATURES, ScoreLaunches
 from foretaste.scoring.reasons import Reasons
 from foretaste.scoring.udf import ABOUT, SCORED, Fallback, ScoreUsers
 from foretaste.settings import Settings
+from foretaste.steps import launches
 from foretaste.steps.filters import Filtering, filtering
 from foretaste.steps.foretelling import foretell
 from foretaste.steps.report import StepReport
@@ -56,9 +58,12 @@ def score(warehouse: Warehouse, settings: Settings) -> StepReport:
             notes.append(f"{model.task}: {note}; {time.monotonic() - started:.1f} s")
             continue
         histories = _histories(warehouse, settings, sessions, model, as_of)
-        asked = settings.scoring.filters.given if model.head == "items" else {}
+        asked = settings.scoring.filters.given if model.head == "items" and model.launch is None else {}
         filtered = filtering(warehouse, settings.scoring.filters, histories, sessions, model, as_of) if asked else None
-        scored = _scored(warehouse, settings, histories, model, filtered)
+        if model.launch is not None:
+            scored = _launched(warehouse, settings, histories, model, as_of)
+        else:
+            scored = _scored(warehouse, settings, histories, model, filtered)
         data_version = f"sessions@{version} vocabulary@{model.tables[VOCABULARY.name]}"
         run: dict[str, Any] = {
             "as_of": as_of,
@@ -106,7 +111,8 @@ def _histories(warehouse: Warehouse, settings: Settings, sessions: DataFrame, mo
     campaigns = campaigns_of(warehouse, vocabulary)  # whatever is asked: facts tell of them
     about = _asked(campaigns, settings.scoring.campaigns, as_of) if TASKS[model.task].asks_about_campaigns else ()
     rows: DataFrame = sequences.latest(sessions, vocabulary, settings.sequences, as_of, campaigns, about)
-    read = dict.fromkeys(("item", *model.model["features"], *model.model.get("facts", ())))  # no other column is carried to Python
+    active = (*ACTIVITY_FEATURES, *ACTIVITY_FACTS) if model.launch is not None else ()
+    read = dict.fromkeys(("item", *model.model["features"], *model.model.get("facts", ()), *active))  # nothing else is carried to Python
     return rows.select("user_id", *SCALARS, *read, *((ABOUT,) if about else ()))
 
 
@@ -121,6 +127,17 @@ def _asked(campaigns: Campaigns, wanted: Sequence[str], as_of: datetime) -> Sequ
             f"no campaign runs at {as_of:%Y-%m-%d %H:%M} or later", where="scoring.campaigns", fix="Ingest one, or name one that is over."
         )
     return running
+
+
+def _launched(warehouse: Warehouse, settings: Settings, histories: DataFrame, model: StoredModel, as_of: datetime) -> DataFrame:
+    """(user_id, targets, fallback): the new items that are asked about."""
+    assert model.launch is not None
+    new = launches.asked(warehouse, settings, model, as_of)
+    at_once = min(settings.scoring.batch_size, launches.USERS_AT_ONCE)
+    stored = {**_stored(warehouse, settings, model), "batch_size": at_once}
+    users = ScoreLaunches(**stored, top_k=settings.scoring.top_k, items=new, base_rate=model.launch["base_rate"])
+    found: DataFrame = histories.mapInArrow(users, SCORED)
+    return found
 
 
 def _scored(warehouse: Warehouse, settings: Settings, histories: DataFrame, model: StoredModel, filtered: Filtering | None) -> DataFrame:

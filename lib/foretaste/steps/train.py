@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pyspark.sql import functions as F
 from safetensors.numpy import save_file
 
 from foretaste import registry
-from foretaste.contract import CODED_FACTS, DAILY, FACTS, FIRST_INDEX, PAD
+from foretaste.contract import CODED_FACTS, DAILY, FACTS, FIRST_INDEX, PAD, WORDS_PER_ITEM
 from foretaste.counting.attributes import combinations, most_frequent
 from foretaste.counting.pairs import companions
 from foretaste.counting.popularity import events_of_items
@@ -30,11 +31,14 @@ from foretaste.steps.augmentation import Gated, gated
 from foretaste.steps.blend import Blended, blend
 from foretaste.steps.champion import crown
 from foretaste.steps.judging import answered
+from foretaste.steps.launches import fitted_line
 from foretaste.steps.report import StepReport
-from foretaste.tables import TABLES, Warehouse
+from foretaste.tables import TABLES, Warehouse, items
+from foretaste.tables.items import ITEMS
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.vocabulary import VOCABULARY, sizes
 from foretaste.tasks import TASKS, Task
+from foretaste.training.loop import fitted_network
 from foretaste.training.plan import Fitted, Plan
 from foretaste.training.search import Fit, Trial, search
 from foretaste.training.workers import launch
@@ -76,8 +80,12 @@ def train(warehouse: Warehouse, settings: Settings) -> StepReport:
         chosen = trials[0].plan if trials else plan
         gate = gated(warehouse, settings, chosen, fit, _line) if chosen.fit.augment.written else None
         chosen, fitted = (gate.plan, gate.fitted) if gate else (chosen, fit(chosen, _line))
-        again = fit(_refit(warehouse, chosen, fitted), _line) if settings.sequences.refit else None
+        again = fit(_refit(warehouse, chosen, fitted, versions[VOCABULARY.name]), _line) if settings.sequences.refit else None
         mixed = blend(warehouse, chosen, task.blend, task.counted, fitted, again, fit, _line) if task.blend else None
+        if TASKS[name].metrics == "launches":
+            weights = fitted.weights  # those that validation time taught nothing: its launches are new to them
+            load = partial(fitted_network, chosen.to_json(), weights)
+            seen = {"launch": fitted_line(warehouse, settings, load, chosen.features, versions, chosen.sizes.days)}
         stored = _store(warehouse, chosen, fitted, again, mixed, trials, gate, versions, seen)
         shutil.rmtree(plan.folder, ignore_errors=True)
         read[f"rows for {name}"] = chosen.train.num_rows + (plan.valid.num_rows if plan.valid else 0)
@@ -102,6 +110,10 @@ def check(name: str, settings: TaskSettings) -> None:
         if TASKS[name].needs_latents and not issubclass(model, Variational):
             raise SettingsError(
                 f"{altered.model.name} makes no latent numbers", where=f"tasks.{name}.model.name", fix="Use vae or mult_vae."
+            )
+        if TASKS[name].needs_content and not altered.model.content:
+            raise SettingsError(
+                f"{name} asks about items that its model never saw", where=f"tasks.{name}.model.content", fix="Set it to true."
             )
         if TASKS[name].writes_sequences and not model.writes:
             raise SettingsError(f"{altered.model.name} writes no sequences", where=f"tasks.{name}.model.name", fix="Use gan or vae.")
@@ -156,7 +168,7 @@ def _plan(warehouse: Warehouse, settings: Settings, task: Task, chosen: TaskSett
     if not settings.training.resume:
         shutil.rmtree(plan.folder, ignore_errors=True)
     substitutes = any(variant.fit.augment.substitute for variant in _variants(chosen))
-    return replace(plan, tables=_tables(warehouse, plan, with_similar=substitutes))
+    return replace(plan, tables=_tables(warehouse, plan, versions[VOCABULARY.name], with_similar=substitutes))
 
 
 def learnt(warehouse: Warehouse, task: Task, version: int) -> Pin:
@@ -175,7 +187,7 @@ def _fit(warehouse: Warehouse, settings: Settings) -> Fit:
     return fit
 
 
-def _refit(warehouse: Warehouse, chosen: Plan, fitted: Fitted) -> Plan:
+def _refit(warehouse: Warehouse, chosen: Plan, fitted: Fitted, vocabulary: int) -> Plan:
     """The same fit on training and validation time, for as many epochs as were best, and nothing to judge by."""
     _line(f"{chosen.task}: once more for {fitted.best_epoch} epochs, on training and validation time together")
     later = pin(warehouse, "valid", chosen.train.cut, chosen.train.version, TABLES[chosen.train.table])
@@ -183,10 +195,22 @@ def _refit(warehouse: Warehouse, chosen: Plan, fitted: Fitted) -> Plan:
         chosen, train=joined(chosen.train, later), valid=None, last_epoch=fitted.best_epoch, folder=f"{chosen.folder}/refit", tables=None
     )
     substitutes = plan.fit.augment.substitute > 0
-    return replace(plan, tables=_tables(warehouse, plan, with_similar=substitutes))
+    return replace(plan, tables=_tables(warehouse, plan, vocabulary, with_similar=substitutes))
 
 
-def _tables(warehouse: Warehouse, plan: Plan, *, with_similar: bool) -> str | None:
+def _content(warehouse: Warehouse, num_items: int, vocabulary: int) -> NDArray[np.int32]:
+    """(num_items, WORDS_PER_ITEM): what each item of the vocabulary is, PAD where its description has fewer words."""
+    if not warehouse.exists(ITEMS) or warehouse.read(ITEMS).isEmpty():
+        raise SettingsError("no item is described, so there is no content", where="source.items", fix="Ingest a file of items.")
+    known = warehouse.read(VOCABULARY, vocabulary).where("field = 'item'").select(F.col("value").alias("item_id"), "index")
+    found = known.join(items.content(warehouse.read(ITEMS)), on="item_id", how="inner").select("index", "words").toPandas()
+    words = np.full((num_items, WORDS_PER_ITEM), PAD, dtype=np.int32)
+    for index, codes in zip(found["index"], found["words"], strict=True):
+        words[index, : len(codes)] = codes
+    return words
+
+
+def _tables(warehouse: Warehouse, plan: Plan, vocabulary: int, *, with_similar: bool) -> str | None:
     """Writes what is counted in its rows before an items head learns (see Plan.tables). As large as the vocabulary."""
     if plan.head != "items":
         return None
@@ -197,6 +221,8 @@ def _tables(warehouse: Warehouse, plan: Plan, *, with_similar: bool) -> str | No
     tables: dict[str, NDArray[Any]] = {"popularity": popularity}
     if with_similar:
         tables["similar"] = _similar(rows, plan.sizes.num_items)
+    if plan.model.content:
+        tables["content"] = _content(warehouse, plan.sizes.num_items, vocabulary)
     if MODELS[plan.model.name].reads_categories:
         tables["category"] = most_frequent(combinations(rows, ("category",)), "category", plan.sizes.num_items)
     path = Path(plan.folder) / "tables.safetensors"

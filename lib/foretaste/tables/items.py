@@ -3,6 +3,7 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from foretaste.contract import NUM_CONTENT_WORDS, WORDS_PER_ITEM
 from foretaste.tables.table import Column, Table
 
 _PRICE = r"^[+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
@@ -19,6 +20,26 @@ ITEMS = Table(
     ),
     key=("item_id",),
 )
+
+
+def content(items: DataFrame) -> DataFrame:
+    """item_id and `words`, codes of what it is: its category path and those above it, brand, price by the doubling, words of its name.
+
+    A word's code is a hash, from 1 on below NUM_CONTENT_WORDS, so that any item of any time has codes; at most WORDS_PER_ITEM of them.
+    """
+    parts = F.split("category", "/")
+    lengths = F.sequence(F.lit(1), F.size(parts))
+    paths = F.transform(lengths, lambda length: F.concat(F.lit("c "), F.concat_ws("/", F.slice(parts, 1, length))))
+    named = F.array_distinct(F.filter(F.split(F.lower("name"), r"[^\p{L}\p{N}]+"), lambda word: word != ""))
+    priced = F.when(F.col("price") > 0, F.concat(F.lit("p "), F.floor(F.log2("price")).cast("string")))
+    nothing = F.array().cast("array<string>")
+    words = F.concat(
+        F.when(F.col("category").isNotNull(), paths).otherwise(nothing),
+        F.array_compact(F.array(F.concat(F.lit("b "), F.col("brand")), priced)),
+        F.when(F.col("name").isNotNull(), F.transform(named, lambda word: F.concat(F.lit("n "), word))).otherwise(nothing),
+    )
+    coded = F.transform(words, lambda word: (F.pmod(F.xxhash64(word), F.lit(NUM_CONTENT_WORDS - 1)) + 1).cast("int"))
+    return items.select("item_id", F.slice(F.array_distinct(coded), 1, WORDS_PER_ITEM).alias("words"))
 
 
 def build(raw: DataFrame) -> DataFrame:

@@ -9,10 +9,11 @@ from foretaste.tasks.churn import CHURN
 from foretaste.tasks.demand import DEMAND
 from foretaste.tasks.interest import INTEREST
 from foretaste.tasks.latents import LATENTS
+from foretaste.tasks.new_item import NEW_ITEM
 from foretaste.tasks.returns import RETURNS
 from foretaste.tasks.task import Task, Worth
 
-TASKS: dict[str, Task] = {task.name: task for task in (INTEREST, CAMPAIGN, CHURN, DEMAND, RETURNS, LATENTS, BEHAVIOUR)}
+TASKS: dict[str, Task] = {task.name: task for task in (INTEREST, CAMPAIGN, CHURN, NEW_ITEM, DEMAND, RETURNS, LATENTS, BEHAVIOUR)}
 
 
 __all__ = ["TASKS", "Task", "Worth"]

@@ -34,8 +34,9 @@ class Task:
                "exposure": every user whom a campaign reached, at that moment.
                Only `sequences.protocol` global_time has the last two; it says how validation and test rows are cut, too.
     needs_latents: its model makes a few numbers of each user, which scoring writes to user_latents
+    needs_content: its model makes item vectors of what items are, so that it can tell of items that it never saw
     writes_sequences: its model writes rows, which jobs/synthesize.py puts into synthetic_sequences
-    metrics:   "ranking", "binary" or "forecast", the family in `evaluation` that judges it
+    metrics:   "ranking", "binary", "forecast" or "launches", the family in `evaluation` that judges it
     baselines: what stands beside its model (evaluation/baselines.py), where it does not rank items; the base rate always does
     worth:     what the test split's table is followed by
     """
@@ -45,9 +46,10 @@ class Task:
     head: Literal["items", "binary", "survival", "incidence", "counts"]
     label: Label
     train_cut: Literal["window", "calendar", "exposure"]
-    metrics: Literal["ranking", "binary", "forecast"]
+    metrics: Literal["ranking", "binary", "forecast", "launches"]
     table: Literal["sequences", "series"] = "sequences"
     needs_latents: bool = False
+    needs_content: bool = False
     writes_sequences: bool = False
     baselines: tuple[str, ...] = ("logistic_rfm",)
     worth: Worth | None = None

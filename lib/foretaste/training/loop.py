@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +273,15 @@ def _means(sums: Mapping[str, tuple[float, float]]) -> dict[str, float]:
 
 def _told(means: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in means.items() if name != "targets")
+
+
+@lru_cache(maxsize=1)
+def fitted_network(plan: str, weights: str) -> Model:
+    """The network of a plan, as JSON, with the weights that its fit ended with: remembered, since each worker asks for it often."""
+    model = _model(Plan.from_json(plan))
+    model.load_state_dict(safetensors.torch.load_file(weights))
+    assert isinstance(model, Model)
+    return model.eval().requires_grad_(False)
 
 
 def _model(plan: Plan) -> Model | Blend:
