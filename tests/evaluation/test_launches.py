@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from foretaste.contract import Batch
-from foretaste.evaluation.launches import FOUND, FoundSums, affinity, metrics
+from foretaste.evaluation.launches import FOUND, FoundSums, metrics
 from foretaste.evaluation.passes import USER_HASH
-from foretaste.scoring.launches import NUMBERS, activity, chances
+from foretaste.scoring.launches import NUMBERS, activity, affinity, chances
 
 
 def rows() -> Batch[torch.Tensor]:
@@ -32,13 +32,15 @@ def test_numbers_of_a_user() -> None:
 
 
 def test_affinity_counts_the_events_of_the_category() -> None:
-    assert affinity(rows(), np.array([3, 4, 0], dtype=np.int32)).tolist() == [[3, 1, 0], [0, 1, 0]]
+    assert affinity(rows(), torch.tensor([3, 4, 0])).tolist() == [[3, 1, 0], [0, 1, 0]]
 
 
 def test_chances_lie_on_the_line() -> None:
-    line = {**dict(zip(NUMBERS, (1.0, 2.0, 0.5, -1.0), strict=True)), "intercept": 3.0}
-    found = chances(line, torch.tensor([[-1.0, -2.0]]), torch.tensor([[0.1, 0.2, 0.3]], dtype=torch.float64))
-    assert found.numpy() == pytest.approx(np.array([[3 - 1 + 0.2 + 0.1 - 0.3, 3 - 2 + 0.2 + 0.1 - 0.3]]))
+    """A user and two items, of which the second is half as likely and of a category of which the user bought once."""
+    line = {**dict(zip(NUMBERS, (1.0, 4.0, 2.0, 0.5, -1.0), strict=True)), "intercept": 3.0}
+    told = [[[-1.0, 0.0, 0.1, 0.2, 0.3], [-2.0, np.log(2), 0.1, 0.2, 0.3]]]
+    found = chances(line, torch.tensor(told, dtype=torch.float64))
+    assert found.numpy() == pytest.approx(np.array([[3 - 1 + 0.2 + 0.1 - 0.3, 3 - 2 + 4 * np.log(2) + 0.2 + 0.1 - 0.3]]))
 
 
 def test_found_buyers_add_up() -> None:

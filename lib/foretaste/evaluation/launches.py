@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foretaste.contract import PAD, Batch
+from foretaste.contract import Batch
 from foretaste.evaluation.bootstrap import poisson_weights
 from foretaste.evaluation.judge import ratio
 from foretaste.evaluation.passes import USER_HASH
 from foretaste.models import Model
 from foretaste.scoring.arrow import to_batch
-from foretaste.scoring.launches import NUMBERS, NewItems, activity, chances, log_shares
+from foretaste.scoring.launches import NUMBERS, NewItems, affinity, chances, numbers
 
 SHARES = (0.01, 0.1)
 """Of all users, best first: those that an item is offered to."""
@@ -58,30 +58,21 @@ class Pairs:
         batch: Batch[Tensor] = to_batch(rows).map(torch.tensor)
         user = rows.column(USER_HASH).to_numpy()
         with torch.inference_mode():
-            shares = log_shares(self.load(), batch, torch.from_numpy(items.words)).double()  # (B, M)
-            of_user = activity(batch)
-        num_users, num_items = shares.shape
+            told = numbers(self.load(), batch, items)  # (B, M, F)
+        num_users, num_items, _ = told.shape
         pairs = {
             "item_id": pa.array(items.ids, pa.string()).take(pa.array(np.tile(np.arange(num_items), num_users))),
             USER_HASH: pa.array(np.repeat(user, num_items)),
         }
         if self.line is None:
-            numbers = torch.cat([shares[:, :, None], of_user[:, None].expand(-1, num_items, -1)], dim=2)
-            return pa.RecordBatch.from_pydict({**pairs, "numbers": _lists(numbers.reshape(-1, len(NUMBERS)).numpy())})
+            return pa.RecordBatch.from_pydict({**pairs, "numbers": _lists(told.reshape(-1, len(NUMBERS)).numpy())})
         scores = [
-            chances(self.line, shares, of_user).numpy(),
-            affinity(batch, items.category),
-            np.broadcast_to(batch.facts["repeats"].double().numpy()[:, None], shares.shape),
-            np.broadcast_to(0.0, shares.shape),  # nobody before anybody else
+            chances(self.line, told).numpy(),
+            affinity(batch, torch.from_numpy(items.category)).numpy(),
+            np.broadcast_to(batch.facts["repeats"].double().numpy()[:, None], told.shape[:2]),
+            np.broadcast_to(0.0, told.shape[:2]),  # nobody before anybody else
         ]
         return pa.RecordBatch.from_pydict({**pairs, "scores": _lists(np.stack(scores, axis=2).reshape(-1, len(scores)))})
-
-
-def affinity(batch: Batch[Tensor], category: NDArray[np.int32]) -> NDArray[np.float64]:
-    """(B, M): how many of a row's events are of each item's category; 0 for one that nobody knew."""
-    counts = (batch.features["category"][:, :, None] == torch.from_numpy(category)).sum(1)  # (B, M)
-    found: NDArray[np.float64] = (counts * torch.from_numpy(category != PAD)).double().numpy()
-    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,10 @@
 """Who will buy an item that nobody has bought yet: the chance for each of many users and a few new items, by what these are.
 
-A network says of a user how likely each item is the next one; how many a user buys it does not say. So the logarithm of that share, and a
-few numbers that say how active the user is, go into a line that was fitted on the launches of validation time: a calibrated chance to buy
-the item within so many days. Legend: B users, M new items, L words of an item, D width of item vectors, F numbers of a user.
+A network says of a user how likely each item is the next one; how many a user buys it does not say. So the logarithm of that share, how
+often the user bought of the item's category, and how active the user is, go into a line that was fitted on the launches of validation time:
+a calibrated chance to buy the item within so many days.
+
+Legend: B users, M new items, L words of an item, D width of item vectors, F numbers of a user.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,15 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foretaste.contract import FIRST_INDEX, Batch
+from foretaste.contract import FIRST_INDEX, PAD, Batch
 from foretaste.errors import ModelError
 from foretaste.models import Model
 from foretaste.scoring.arrow import targets, to_batch
 from foretaste.scoring.udf import load_scorer
 
 ACTIVITY_FACTS = ("repeats", "idle_hours", "tenure_hours")
-ACTIVITY_FEATURES = ("opens_session",)
-NUMBERS = ("log_share", "log_sessions_a_day", "log_events_a_session", "log_idle_days")
+ACTIVITY_FEATURES = ("opens_session", "category")
+NUMBERS = ("log_share", "log_of_category", "log_sessions_a_day", "log_events_a_session", "log_idle_days")
 """What the line is through, in this order."""
 
 
@@ -47,7 +49,7 @@ def log_shares(network: Model, batch: Batch[Tensor], words: Tensor) -> Tensor:
 
 
 def activity(batch: Batch[Tensor]) -> Tensor:
-    """(B, F - 1) float64 of a user: NUMBERS but the first."""
+    """(B, F - 2) float64 of a user: NUMBERS but the first two."""
     facts = {name: batch.facts[name].double() for name in ACTIVITY_FACTS}
     sessions = (batch.features["opens_session"] == FIRST_INDEX).sum(1).clamp(min=1)
     return torch.stack(
@@ -60,10 +62,25 @@ def activity(batch: Batch[Tensor]) -> Tensor:
     )
 
 
-def chances(line: Mapping[str, float], shares: Tensor, user: Tensor) -> Tensor:
-    """(B, M) logits: the line through (B, M) log-shares and (B, F - 1) numbers of users."""
-    of_user = user @ torch.tensor([line[name] for name in NUMBERS[1:]], dtype=torch.float64)
-    return line[NUMBERS[0]] * shares.double() + of_user[:, None] + line["intercept"]
+def affinity(batch: Batch[Tensor], category: Tensor) -> Tensor:
+    """(B, M) float64: how many of a row's events are of each item's category; 0 for one that nobody knew. category: (M,)"""
+    counts = (batch.features["category"][:, :, None] == category).sum(1)  # (B, M)
+    return (counts * (category != PAD)).double()
+
+
+def numbers(network: Model, batch: Batch[Tensor], items: NewItems) -> Tensor:
+    """(B, M, F) float64: NUMBERS of each user and item."""
+    shares = log_shares(network, batch, torch.from_numpy(items.words)).double()
+    of_category = affinity(batch, torch.from_numpy(items.category)).log1p()
+    of_user = activity(batch)[:, None].expand(-1, len(items.ids), -1)
+    return torch.cat([shares[:, :, None], of_category[:, :, None], of_user], dim=2)
+
+
+def chances(line: Mapping[str, float], told: Tensor) -> Tensor:
+    """(B, M) logits: the line through (B, M, F) numbers."""
+    if not set(NUMBERS) <= set(line):
+        raise ModelError("the line of the model is through other numbers", where="launch", fix="Train it again: it is of another release.")
+    return told @ torch.tensor([line[name] for name in NUMBERS], dtype=torch.float64) + line["intercept"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +111,7 @@ class ScoreLaunches:
         nothing_known = scorer.knows_nothing(arrays)
         batch: Batch[Tensor] = arrays.map(torch.tensor)
         with torch.inference_mode():
-            shares = log_shares(network, batch, torch.from_numpy(self.items.words))
-            chance = torch.sigmoid(chances(line, shares, activity(batch))).numpy()
+            chance = torch.sigmoid(chances(line, numbers(network, batch, self.items))).numpy()
         if np.isnan(chance).any():
             raise ModelError("the model scores NaN", where=scorer.where, fix="Train it again, with a lower learning rate.")
         chance[nothing_known] = self.base_rate

@@ -58,7 +58,7 @@ class Settings(Strict):
     @model_validator(mode="after")
     def _items_to_blend(self) -> "Settings":
         for name, task in self.tasks.items():
-            if task.blend and (TASKS[name].head != "items" or task.model.name in get_args(Baseline)):
+            if task.blend and (TASKS[name].metrics != "ranking" or task.model.name in get_args(Baseline)):
                 raise ValueError(f"tasks.{name}.blend: a blend ranks items, by a network and counted models; leave it out here")
         return self
 

@@ -63,7 +63,7 @@ def _written(folder: Path, name: str, tables: Tables, sizes: Sizes, settings: Co
 def check(name: str, task: Task, chosen: TaskSettings) -> None:
     """SettingsError where a counted model is asked for what it does not have, `name` being the task's."""
     model, where = chosen.model.name, f"tasks.{name}"
-    if task.head != "items":
+    if task.head != "items" or task.needs_content:
         raise SettingsError(
             f"{model} ranks items and answers nothing else", where=f"{where}.model.name", fix="Use a network for this task."
         )

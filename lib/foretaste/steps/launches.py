@@ -176,7 +176,7 @@ def _found(scored: DataFrame, buyers: DataFrame, names: Sequence[str]) -> DataFr
 
 def _users(warehouse: Warehouse, settings: Settings, split: str, found: Launches, features: Sequence[str]) -> DataFrame:
     """Everybody at the moments of launches, as the model and the baselines read them."""
-    read = dict.fromkeys(("item", "category", *ACTIVITY_FEATURES, *features))
+    read = dict.fromkeys(("item", *ACTIVITY_FEATURES, *features))
     at = F.unix_micros("as_of")
     rows = warehouse.read(SEQUENCES).where((F.col("split") == split) & (F.col("cut") == "calendar") & at.isin(list(found.by_moment)))
     chosen = rows.select(F.xxhash64("user_id").alias(USER_HASH), at.alias(MOMENT), *SCALARS, *read, *ACTIVITY_FACTS)
