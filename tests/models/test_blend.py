@@ -25,6 +25,12 @@ class Always(nn.Module):
         self.logits.data[list(best)] = torch.arange(len(best), 0, -1).float()
         self.dropout = nn.Dropout(0.99)
 
+    def represent(self, batch: Batch[Tensor]) -> Tensor:
+        return torch.ones(len(batch.length), 1)
+
+    def item_weights(self) -> tuple[Tensor, Tensor]:
+        return torch.zeros(NUM_ITEMS, 1), self.logits
+
     def score(self, batch: Batch[Tensor]) -> Tensor:
         return self.dropout(self.logits.expand(len(batch.length), -1).exp()).log()
 
@@ -127,3 +133,14 @@ def test_rows_are_scored_alike_alone_and_together() -> None:
     chosen = blend(D, E)
     together = chosen.score(rows([A], [B]))
     assert torch.allclose(together, torch.cat([chosen.score(rows([A])), chosen.score(rows([B]))]))
+
+
+def test_some_items_alone_are_ranked_as_they_are_among_all() -> None:
+    """Without a score for every item: what the ranker says of these, up to rounding."""
+    batch = rows([A], [A, B, A], [1, C], [1])
+    chosen = blend(D, E, candidates=4)
+    with torch.no_grad():
+        candidate, logits, _ = chosen._ranked(batch)
+        total = chosen.network.score(batch).logsumexp(1, keepdim=True)
+        found = chosen.logits_of(batch, candidate, chosen.network.represent(batch), total)
+    assert torch.allclose(found, logits, atol=1e-5)

@@ -94,3 +94,19 @@ def test_entries_by_hand() -> None:
 
 def test_last_known_by_hand() -> None:
     assert last_known(torch.tensor([[0, A, B], [A, B, 1], [0, 1, 1], [0, 0, 0]])).tolist() == [B, B, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("popularity", {}), ("own_items", {}), ("own_items", {"own_decay": 0.5}), ("markov", {}), ("rules", {}), ("item_knn", {})],
+)
+def test_some_items_are_looked_up_as_they_are_among_all(name: str, options: dict[str, float]) -> None:
+    """Every item for rows with repeats, unknown items, items without followers and nothing known."""
+    tables = {"offset": [0, 0, 0, 3, 5, 6, 6, 6], "neighbour": [B, C, A, A, D, B], "weight": [3.0, 1.0, 0.5, 2.0, 2.0, 1.0]}
+    chosen = model(name, tables if name in ("markov", "rules", "item_knn") else None, **options)
+    batch = rows([A, B, A], [1, C, D, E], [1], [C, C, C, B], [E])
+    every = torch.arange(NUM_ITEMS).expand(5, -1)
+    among_all, alone = chosen.opinions(batch), chosen.opinions_of(batch, every)
+    assert len(among_all) == len(alone)
+    for whole, looked_up in zip(among_all, alone, strict=True):
+        assert torch.allclose(whole[:, 2:], looked_up[:, 2:], atol=1e-6)

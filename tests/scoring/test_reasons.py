@@ -1,5 +1,6 @@
 """Why a target stands where it does: on scorers whose reasons are known, and on a network by removing what was named."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,14 @@ class Knows:
     def __init__(self, *, ranks: bool) -> None:
         self.ranks = ranks
 
-    def of_targets(self, rows: Batch[Any], position: np.ndarray) -> np.ndarray:
-        if not self.ranks:
-            return np.log1p(rows.facts["idle_hours"])[:, None].astype(float)
-        liked = 3.0 * (rows.item == 3).sum(1) + 0.5 * (rows.item == 4).sum(1)
-        return np.where(position == 2, liked[:, None], 0.0)
+    def about(self, rows: Batch[Any], position: np.ndarray) -> tuple[np.ndarray, Callable[[Batch[Any]], np.ndarray]]:
+        def of_targets(rows: Batch[Any]) -> np.ndarray:
+            if not self.ranks:
+                return np.log1p(rows.facts["idle_hours"])[:, None].astype(float)
+            liked = 3.0 * (rows.item == 3).sum(1) + 0.5 * (rows.item == 4).sum(1)
+            return np.where(position == 2, liked[:, None], 0.0)
+
+        return of_targets(rows), of_targets
 
 
 def test_what_a_target_falls_by_most_is_named_first_and_what_it_does_not_fall_by_is_not() -> None:

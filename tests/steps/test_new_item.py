@@ -113,6 +113,7 @@ def test_buyers_are_found_by_what_an_item_is(shop: tuple[Warehouse, list[StepRep
     assert value["new_item", "buyers@10%"] > 0.2
     assert value["random", "buyers@10%"] == pytest.approx(0.1)
     assert value["random", "buyers@1%"] == pytest.approx(1 / 40)
+    assert value["new_item", "calibration_error"] < 0.15  # of 40 users and 4 items
     assert value["most_active", "buyers@10%"] <= value["new_item", "buyers@10%"]
 
 

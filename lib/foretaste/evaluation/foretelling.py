@@ -125,7 +125,7 @@ def _matrix(lines: pa.RecordBatch, name: str) -> NDArray[np.float64]:
     """(n, width) of lists that are all as long."""
     column = lines.column(name)
     flat: NDArray[np.float64] = column.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(column), -1)
+    return flat.reshape(len(column), len(flat) // max(1, len(column)))
 
 
 def _lists(rows: NDArray[np.float64]) -> pa.ListArray:

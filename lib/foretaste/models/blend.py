@@ -93,6 +93,27 @@ class Blend(nn.Module):
             scored.append(share.scatter(1, candidate, torch.softmax(logits, dim=1) * mass).log())
         return torch.cat(scored)
 
+    def logits_of(self, batch: Batch[Tensor], target: Tensor, state: Tensor, log_total: Tensor) -> Tensor:
+        """(B, k): how the ranker scores these items, up to a constant of the row, as if they were candidates. Nothing is done for others.
+
+        state: (B, D), of the network's `represent`; log_total: (B, 1), the logarithm of what its shares are divided by, of these rows, or,
+        near enough and without a score for every item, of rows that they differ little from
+        """
+        weights, bias = self.network.item_weights()
+        said = torch.einsum("bd,bkd->bk", state, weights[target]) + bias[target]
+        opinions = [(said - log_total).exp()]
+        for expert in self.experts.values():
+            assert isinstance(expert, Counted)
+            opinions += expert.opinions_of(batch, target)
+        return self._logits(batch, target, opinions)
+
+    def _logits(self, batch: Batch[Tensor], candidate: Tensor, opinions: list[Tensor]) -> Tensor:
+        """(B, C), from what each one says of the candidates, (B, C) each."""
+        features = [((opinion + _FLOOR).log() + _SHIFT) / _SCALE for opinion in opinions]
+        features += [*own_events(batch, candidate).unbind(2), *self._context(batch.item.long(), candidate)]
+        logits: Tensor = self.out(F.gelu(self.hidden(torch.stack(features, dim=2)))).squeeze(2)  # (B, C, F) → (B, C)
+        return logits
+
     def _ranked(self, batch: Batch[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """(B, C) items, (B, C) their logits, and (B, I) the mean share of each item."""
         item = batch.item.long()
@@ -104,19 +125,15 @@ class Blend(nn.Module):
             share[:, :FIRST_INDEX] = 0.0
             share /= share.sum(1, keepdim=True).clamp(min=_FLOOR)
             candidate = share.topk(min(self.candidates, share.shape[1] - FIRST_INDEX), dim=1).indices  # (B, C)
-            features = [((opinion.gather(1, candidate) + _FLOOR).log() + _SHIFT) / _SCALE for opinion in opinions]
-            features += [*own_events(batch, candidate).unbind(2), *self._context(item, candidate)]
-        logits = self.out(F.gelu(self.hidden(torch.stack(features, dim=2)))).squeeze(2)  # (B, C, F) → (B, C)
-        return candidate, logits, share
+            of_candidates = [opinion.gather(1, candidate) for opinion in opinions]
+        return candidate, self._logits(batch, candidate, of_candidates), share
 
     def _opinions(self, batch: Batch[Tensor]) -> Iterator[Tensor]:
         """Each one's shares of all items, (B, I) not negative: the network first."""
         yield torch.softmax(self.network.score(batch), dim=1)
         for expert in self.experts.values():
             assert isinstance(expert, Counted)
-            yield _shares(expert.evidence(batch))
-            if isinstance(expert, Transitions):
-                yield _shares(expert.trail(batch))
+            yield from expert.opinions(batch)
 
     def _context(self, item: Tensor, candidate: Tensor) -> list[Tensor]:
         """(B, C) each: how popular the candidate is, how long the row is, and how often its last item was counted."""
@@ -137,9 +154,3 @@ class Blend(nn.Module):
         rows = max(1, SCORES_AT_ONCE // first.num_items)
         for start in range(0, len(batch.length), rows):
             yield batch.map(lambda array, start=start: array[start : start + rows])  # type: ignore[misc]
-
-
-def _shares(evidence: Tensor) -> Tensor:
-    """(B, I) evidence → of each row the share of each item; 0 where nothing speaks for any."""
-    evidence[:, :FIRST_INDEX] = 0.0
-    return evidence.div_(evidence.sum(1, keepdim=True).clamp(min=torch.finfo(evidence.dtype).tiny))

@@ -52,6 +52,14 @@ class Counted(nn.Module):
         """(B, I), not negative: how much speaks for each item. A row that nothing speaks in is popularity's alone."""
         raise NotImplementedError
 
+    def opinions(self, batch: Batch[Tensor]) -> list[Tensor]:
+        """(B, I) each, what a blend asks for: of each row the share of each item in the evidence; 0 where nothing speaks for any."""
+        return [shares_in(self.evidence(batch))]
+
+    def opinions_of(self, batch: Batch[Tensor], target: Tensor) -> list[Tensor]:
+        """(B, k) each: the same of some items (B, k) alone. A subclass that can look them up is the quicker for it."""
+        return [opinion.gather(1, target) for opinion in self.opinions(batch)]
+
     def score(self, batch: Batch[Tensor]) -> Tensor:
         """(B, I): the logarithm of each item's probability: its share of the evidence, and a little popularity. PAD and UNKNOWN at -inf."""
         evidence = self.evidence(batch)
@@ -79,6 +87,12 @@ class Counted(nn.Module):
             if name != "popularity" and isinstance(given, Tensor) and buffer is not None and given.shape != buffer.shape:
                 setattr(self, name, torch.zeros(given.shape, dtype=buffer.dtype, device=buffer.device))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+def shares_in(evidence: Tensor) -> Tensor:
+    """(B, I) evidence → of each row the share of each item, PAD and UNKNOWN apart; 0 where nothing speaks for any."""
+    evidence[:, :FIRST_INDEX] = 0.0
+    return evidence.div_(evidence.sum(1, keepdim=True).clamp(min=torch.finfo(evidence.dtype).tiny))
 
 
 def entries(offset: Tensor, lists: Tensor) -> tuple[Tensor, Tensor]:

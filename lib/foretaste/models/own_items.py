@@ -5,7 +5,7 @@ where people buy the same things again (Hu et al. 2020, Modeling personalized it
 import torch
 from torch import Tensor
 
-from foretaste.contract import Batch
+from foretaste.contract import FIRST_INDEX, Batch
 from foretaste.models.counted import Counted
 
 _LEAST = 1e-4  # popularity against the weight of the last event: it orders what ties, whatever the smoothing
@@ -21,3 +21,10 @@ class OwnItems(Counted):
         evidence = torch.zeros((len(item), self.num_items), device=item.device)
         evidence.scatter_add_(1, item, weight.expand(item.shape))
         return evidence + _LEAST * self.shares()
+
+    def opinions_of(self, batch: Batch[Tensor], target: Tensor) -> list[Tensor]:
+        item = batch.item.long()
+        weight = (self.options.own_decay ** torch.arange(item.shape[1] - 1, -1, -1, device=item.device).float()).expand(item.shape)
+        own = ((target[:, :, None] == item[:, None]) * weight[:, None]).sum(2)  # (B, k)
+        total = (weight * (item >= FIRST_INDEX)).sum(1, keepdim=True) + _LEAST
+        return [(own + _LEAST * self.shares()[target]) / total]

@@ -6,7 +6,7 @@ the training rows in place of one fact; what that takes off the score is what it
 Legend: B rows, T events, k targets, E items that are tried of each row.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -20,9 +20,11 @@ READ_BY_ITEM = {"item", "category", "price"}  # features that tell items apart: 
 
 
 class Scores(Protocol):
-    """What gives the (B, k) scores of some items of each row, or, where the model ranks none, (B, 1) logits."""
+    """What gives the (B, k) scores of some items of these rows, and of rows like them; where the model ranks none, (B, 1) logits."""
 
-    def of_targets(self, batch: Batch[NDArray[np.int32]], position: NDArray[np.int64]) -> NDArray[np.float64]: ...
+    def about(
+        self, batch: Batch[NDArray[np.int32]], position: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], Callable[[Batch[NDArray[np.int32]]], NDArray[np.float64]]]: ...
 
 
 def tried_items(item: NDArray[np.int32], number: int) -> NDArray[np.int32]:
@@ -60,16 +62,17 @@ def drops(
     """(B, k, E + facts): how far each target's score falls without each item that is tried, and with the median in place of each fact that
     has one; -inf where there is no such item. Where a row has several targets, what counts is how far a target falls against the others.
     """
-    before = _against_others(scorer.of_targets(batch, position))
+    scores, of_targets = scorer.about(batch, position)
+    before = _against_others(scores)
     found = []
     for place in range(tried.shape[1]):
         item = tried[:, place : place + 1]
         changed = without(batch, (batch.item == item) & (item != PAD))
-        fall = before - _against_others(scorer.of_targets(changed, position))
+        fall = before - _against_others(of_targets(changed))
         found.append(np.where(item == PAD, -np.inf, fall))
     for name, median in medians.items():
         facts = {**batch.facts, name: np.full_like(batch.facts[name], median)}
-        found.append(before - _against_others(scorer.of_targets(replace(batch, facts=facts), position)))
+        found.append(before - _against_others(of_targets(replace(batch, facts=facts))))
     return np.stack(found, axis=2) if found else np.zeros((*before.shape, 0))
 
 

@@ -1,6 +1,7 @@
 """A stored model that answers for many users at once. numpy and torch, no Spark: the trainer, the UDF and a plain process share it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,11 +12,13 @@ from torch import Tensor
 
 from foretaste.contract import FIRST_INDEX, Batch
 from foretaste.errors import ModelError
-from foretaste.models import Model, Variational
+from foretaste.models import Blend, Model, Variational
 from foretaste.registry import StoredModel
 from foretaste.scoring.filters import LeftOut, varied
 from foretaste.scoring.topk import Catalogue, best_of
 
+OfTargets = Callable[[Batch[NDArray[Any]]], NDArray[np.float64]]
+REASONED_EVENTS = 64
 LOWEST = -1e3  # of a target's score: an item that nobody ever came with has the probability 0
 MOST_SCORES = 1 << 24  # held at once where every item of every row gets a score: 64 MB
 
@@ -78,6 +81,54 @@ class ModelScorer:
         else:
             best = partial(best_of, self.network.score(part), left_out=left_out)
         return best(k) if left_out is None else varied(best, left_out.filters, k)
+
+    def about(self, batch: Batch[NDArray[Any]], position: NDArray[np.int64]) -> tuple[NDArray[np.float64], OfTargets]:
+        """The (n, k) scores of these items, and what gives them for rows that differ from these in something. Up to a constant of the row.
+
+        A network that ranks items reads no more than the last REASONED_EVENTS for this: it is asked once for each thing that may differ.
+        """
+        if self.stored.head != "items":
+            return self.of_targets(batch, position), partial(self.of_targets, position=position)
+        weights, bias = self._item_weights()
+        states = [self._recently(part) for part in self._parts(batch)]
+        with torch.inference_mode():
+            totals = [torch.addmm(bias, state, weights.T).logsumexp(1, keepdim=True) for state in states] if self._blend else states
+        again = partial(self._ranked, position=position, totals=totals)
+        return again(batch, states=states), again
+
+    def _ranked(
+        self, batch: Batch[NDArray[Any]], position: NDArray[np.int64], totals: list[Tensor], states: list[Tensor] | None = None
+    ) -> NDArray[np.float64]:
+        """(n, k). totals: of each part, what Blend.logits_of asks for; states: as `_recently` gives them, where they are there"""
+        weights, bias = self._item_weights()
+        found = []
+        with torch.inference_mode():
+            for number, part in enumerate(self._parts(batch)):
+                target = torch.from_numpy(position[number * self.batch_size :][: len(part.length)])
+                state = states[number] if states else self._recently(part)
+                if self._blend:
+                    found.append(self._blend.logits_of(part, target, state, totals[number]))
+                else:
+                    found.append(torch.einsum("bd,bkd->bk", state, weights[target]) + bias[target])
+        scores: NDArray[np.float64] = torch.cat(found).double().numpy()
+        return scores
+
+    @property
+    def _blend(self) -> Blend | None:
+        return self.network if isinstance(self.network, Blend) else None
+
+    def _item_weights(self) -> tuple[Tensor, Tensor]:
+        network = self._blend.network if self._blend else self.network
+        assert isinstance(network, Model)
+        return network.item_weights()
+
+    def _recently(self, part: Batch[Tensor]) -> Tensor:
+        """(B, D): what the network makes of the last events."""
+        network = self._blend.network if self._blend else self.network
+        assert isinstance(network, Model)
+        features = {name: codes[:, -REASONED_EVENTS:] for name, codes in part.features.items()}
+        with torch.inference_mode():
+            return network.represent(replace(part, features=features, length=part.length.clamp(max=REASONED_EVENTS)))
 
     def of_targets(self, batch: Batch[NDArray[Any]], position: NDArray[np.int64]) -> NDArray[np.float64]:
         """(n, k) scores of these items, as logits or log-probabilities; (n, 1) logits where the model ranks none."""

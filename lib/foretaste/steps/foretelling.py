@@ -69,11 +69,9 @@ def judged(
     """Scorer → metric → (1 + replicates,) values, of these rows of `series`; {} without any."""
     evaluation = settings.evaluation
     review = min(settings.sequences.every, settings.sequences.horizon) // _DAY
-    label = TASKS[model.task].label.name
-    judge = Forecast(levels=settings.scoring.quantiles, label=label)
-    chosen = rows.select(
-        F.xxhash64("series_id").alias(SERIES_HASH), F.unix_micros("as_of").alias(MOMENT), *SCALARS, *SERIES_FEATURES, label
-    )
+    judge = Forecast(levels=settings.scoring.quantiles, label=TASKS[model.task].label.name)
+    keys = (F.xxhash64("series_id").alias(SERIES_HASH), F.unix_micros("as_of").alias(MOMENT))
+    chosen = rows.select(*keys, *SCALARS, *SERIES_FEATURES, judge.label)
     foretell = Foretell(
         judge=judge,
         model=model.name,

@@ -32,6 +32,7 @@ from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.vocabulary import VOCABULARY
 
 USERS_AT_ONCE = 256
+CALIBRATION = "calibration_error"
 _MOST_PAIRS = 2_000_000  # that the line is fitted to: of more, those who did not buy are drawn, and count for as many as they stand for
 _REGULARISATION = 1e-6
 
@@ -117,14 +118,12 @@ def compared(warehouse: Warehouse, settings: Settings, model: StoredModel) -> li
         )
     load = partial(_network, warehouse.path, model.name, model.version, USERS_AT_ONCE)
     pairs = Pairs(launched=found.by_moment, load=load, line=dict(model.launch), batch_size=USERS_AT_ONCE)
+    replicates = settings.evaluation.bootstrap
     scored = _users(warehouse, settings, "test", found, model.model["features"]).mapInArrow(pairs, PAIRS).persist()
     try:
-        sums = added(
-            _found(scored, found.buyers, (model.name, *BASELINES)).mapInArrow(
-                FoundSums(replicates=settings.evaluation.bootstrap, seed=settings.evaluation.seed), FOUND_SUMS
-            ),
-            settings.evaluation.bootstrap,
-        )
+        found_of = _found(scored, found.buyers, (model.name, *BASELINES))
+        sums = added(found_of.mapInArrow(FoundSums(replicates=replicates, seed=settings.evaluation.seed), FOUND_SUMS), replicates)
+        off = _calibration_error(scored, found.buyers)
     finally:
         scored.unpersist()
     if not sums:
@@ -135,12 +134,17 @@ def compared(warehouse: Warehouse, settings: Settings, model: StoredModel) -> li
             split="test",
             model=model.name,
             scorers={
-                name: {**metrics(sums[name]), NUM_JUDGED: sums[name][0], NUM_LEFT_OUT: np.zeros_like(sums[name][0])}
+                name: {
+                    **metrics(sums[name]),
+                    CALIBRATION: np.array([off if name == model.name else np.nan, *[np.nan] * replicates]),
+                    NUM_JUDGED: sums[name][0],
+                    NUM_LEFT_OUT: np.zeros_like(sums[name][0]),
+                }
                 for name in (model.name, *BASELINES)
             },
             headline=FOUND[0],
-            lower_is_better=frozenset(),
-            shown=FOUND,
+            lower_is_better=frozenset({CALIBRATION}),
+            shown=(*FOUND, CALIBRATION),
         )
     ]
 
@@ -172,6 +176,18 @@ def _found(scored: DataFrame, buyers: DataFrame, names: Sequence[str]) -> DataFr
         for number, share in enumerate(SHARES)
     ]
     return of_buyers.select(F.element_at(named, F.col("place") + 1).alias("scorer"), USER_HASH, F.array(*chance).alias("found"))
+
+
+def _calibration_error(scored: DataFrame, buyers: DataFrame) -> float:
+    """How far the model's chances are off, on average over users and items: in bins of half a unit of the logit."""
+    bought = F.broadcast(buyers.withColumn("bought", F.lit(1.0)))
+    told = scored.select("item_id", USER_HASH, F.col("scores")[0].alias("logit")).join(bought, on=["item_id", USER_HASH], how="left")
+    chance = 1 / (1 + F.exp(-F.col("logit")))
+    bins = told.groupBy(F.floor(2 * F.col("logit")).alias("bin")).agg(
+        F.count("*").alias("pairs"), F.avg(chance).alias("foretold"), F.avg(F.coalesce("bought", F.lit(0.0))).alias("came")
+    )
+    off = F.sum(F.col("pairs") * F.abs(F.col("foretold") - F.col("came"))) / F.sum("pairs")
+    return float(bins.agg(off).head()[0])  # type: ignore[index]
 
 
 def _users(warehouse: Warehouse, settings: Settings, split: str, found: Launches, features: Sequence[str]) -> DataFrame:

@@ -3,9 +3,8 @@
 from datetime import datetime
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
-from foretaste.tables.scores import microseconds
+from foretaste.tables.scores import of_run
 from foretaste.tables.table import Column, Table
 
 DEMAND = Table(
@@ -41,12 +40,5 @@ DEMAND = Table(
 
 def build(foretold: DataFrame, *, as_of: datetime, task: str, model: str, model_version: int, data_version: str, at: datetime) -> DataFrame:
     """The rows of one run from (series_id, day, mean, quantiles, cumulative); `at` is when it wrote them. A time without a zone is UTC."""
-    constants = {
-        "as_of": F.timestamp_micros(F.lit(microseconds(as_of))),
-        "task": F.lit(task),
-        "model": F.lit(model),
-        "model_version": F.lit(model_version),
-        "data_version": F.lit(data_version),
-        "written_at": F.timestamp_micros(F.lit(microseconds(at))),
-    }
-    return DEMAND.select(foretold.withColumns(constants))
+    run = of_run(as_of=as_of, task=task, model=model, model_version=model_version, data_version=data_version, written_at=at)
+    return DEMAND.select(foretold.withColumns(run))

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -52,16 +53,17 @@ def build(
     filters: Mapping[str, Any] | None = None,
 ) -> DataFrame:
     """The rows of one run from (user_id, targets, fallback); `at` is when it wrote them. A time without a zone is UTC."""
-    constants = {
-        "as_of": F.timestamp_micros(F.lit(microseconds(as_of))),
-        "task": F.lit(task),
-        "model": F.lit(model),
-        "model_version": F.lit(model_version),
-        "data_version": F.lit(data_version),
-        "scored_at": F.timestamp_micros(F.lit(microseconds(at))),
-        "filters": F.lit(json.dumps(filters, sort_keys=True) if filters else None).cast("string"),
+    run = of_run(as_of=as_of, task=task, model=model, model_version=model_version, data_version=data_version, scored_at=at)
+    asked = F.lit(json.dumps(filters, sort_keys=True) if filters else None).cast("string")
+    return SCORES.select(scored.withColumns({**run, "filters": asked}))
+
+
+def of_run(**constants: str | int | datetime) -> dict[str, SparkColumn]:
+    """Columns that all rows of a run share. A time without a zone is UTC."""
+    return {
+        name: F.timestamp_micros(F.lit(microseconds(value))) if isinstance(value, datetime) else F.lit(value)
+        for name, value in constants.items()
     }
-    return SCORES.select(scored.withColumns(constants))
 
 
 def run_condition(task: str, as_of: datetime) -> str:

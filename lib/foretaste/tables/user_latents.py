@@ -3,9 +3,8 @@
 from datetime import datetime
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
-from foretaste.tables.scores import microseconds
+from foretaste.tables.scores import of_run
 from foretaste.tables.table import Column, Table
 
 USER_LATENTS = Table(
@@ -28,12 +27,5 @@ USER_LATENTS = Table(
 
 def build(latents: DataFrame, *, as_of: datetime, task: str, model: str, model_version: int, data_version: str, at: datetime) -> DataFrame:
     """The rows of one run from (user_id, vector); `at` is when it wrote them. A time without a zone is UTC."""
-    constants = {
-        "as_of": F.timestamp_micros(F.lit(microseconds(as_of))),
-        "task": F.lit(task),
-        "model": F.lit(model),
-        "model_version": F.lit(model_version),
-        "data_version": F.lit(data_version),
-        "written_at": F.timestamp_micros(F.lit(microseconds(at))),
-    }
-    return USER_LATENTS.select(latents.withColumns(constants))
+    run = of_run(as_of=as_of, task=task, model=model, model_version=model_version, data_version=data_version, written_at=at)
+    return USER_LATENTS.select(latents.withColumns(run))

@@ -3,9 +3,8 @@
 from datetime import datetime
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
-from foretaste.tables.scores import microseconds
+from foretaste.tables.scores import of_run
 from foretaste.tables.table import Column, Table
 
 USER_SEGMENTS = Table(
@@ -27,10 +26,5 @@ USER_SEGMENTS = Table(
 
 def build(grouped: DataFrame, *, as_of: datetime, task: str, model_version: int, at: datetime) -> DataFrame:
     """The rows of one run from (user_id, segment, distance); `at` is when it wrote them."""
-    constants = {
-        "as_of": F.timestamp_micros(F.lit(microseconds(as_of))),
-        "task": F.lit(task),
-        "model_version": F.lit(model_version),
-        "written_at": F.timestamp_micros(F.lit(microseconds(at))),
-    }
-    return USER_SEGMENTS.select(grouped.withColumns(constants))
+    run = of_run(as_of=as_of, task=task, model_version=model_version, written_at=at)
+    return USER_SEGMENTS.select(grouped.withColumns(run))
