@@ -171,6 +171,17 @@ def test_demand_holds_a_week_for_each_series(shop: tuple[Warehouse, list[StepRep
     assert week == sorted(week)
 
 
+def test_demand_is_found_by_its_name(shop: tuple[Warehouse, list[StepReport]], spark: SparkSession) -> None:
+    """The README's query: stock of each item that lasts three days with a probability of 95 %."""
+    rows = spark.sql(
+        "SELECT series_id, filter(cumulative, each -> each.level = 0.95)[0].units AS units FROM demand "
+        "WHERE day = (SELECT min(day) + INTERVAL 2 DAYS FROM demand)"
+    ).collect()
+    assert {row.series_id for row in rows} == set(BREADS)
+    assert all(row.units >= 3 * BREADS[row.series_id] * 0.6 for row in rows)
+    assert "VIEW demand AS" in (Path(shop[0].path) / "scores_flat.sql").read_text("utf-8")
+
+
 def test_a_rerun_replaces_its_own_run_and_gives_the_same(shop: tuple[Warehouse, list[StepReport]]) -> None:
     warehouse = shop[0]
     before = {(row.series_id, row.day): (row.mean, row.quantiles) for row in warehouse.read(DEMAND).collect()}

@@ -88,7 +88,7 @@ def score(warehouse: Warehouse, settings: Settings) -> StepReport:
         )
         if filtered:
             notes.append(f"{model.task}: {filtered.note}")
-    notes.append(scores.publish_flat(warehouse))
+    notes.append(scores.publish_flat(warehouse, *([DEMAND] if warehouse.exists(DEMAND) else [])))
     return StepReport(step="score", read={"users": max(written.values())}, written=written, notes=tuple(notes))
 
 

@@ -1,7 +1,7 @@
 """scores: what every user will want, in the shop's own ids."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -85,15 +85,15 @@ FROM (SELECT *, posexplode(targets) AS (position, target) FROM {scores}) s
 LEFT JOIN {items} i ON i.item_id = s.target.target_id"""
 
 
-def publish_flat(warehouse: Warehouse) -> str:
-    """Makes scores_flat queryable, and returns how.
+def publish_flat(warehouse: Warehouse, *beside: Table) -> str:
+    """Makes scores_flat queryable, and returns how. beside: tables that are to be found by their names, too, where there is no catalog
 
     In a catalog it is a view beside the tables. Tables kept by path have no catalog to hold a view, so there it is a view of this Spark
-    session, and `<warehouse>/scores_flat.sql` defines it, with `scores` and `items`, for any other: `spark-sql -i …/scores_flat.sql`.
+    session, and `<warehouse>/scores_flat.sql` defines it, with the tables, for any other: `spark-sql -i …/scores_flat.sql`.
     """
     warehouse.create(SCORES)
     warehouse.create(ITEMS)  # a source without an item file leaves it empty, and target_name null
-    queries = _views(warehouse)
+    queries = _views(warehouse, (SCORES, ITEMS, *beside))
     if warehouse.settings.catalog:
         name = f"`{warehouse.settings.catalog}`.`{warehouse.settings.schema_name}`.`{FLAT}`"
         warehouse.spark.sql(f"CREATE OR REPLACE VIEW {name} COMMENT 'One row per as_of, task, user and rank' AS {queries[FLAT]}")
@@ -107,6 +107,6 @@ def publish_flat(warehouse: Warehouse) -> str:
     return f"SELECT * FROM {FLAT} in this session, or after spark-sql -i {script}"
 
 
-def _views(warehouse: Warehouse) -> Mapping[str, str]:
-    tables = {table.name: f"SELECT * FROM {warehouse.identifier(table)}" for table in (SCORES, ITEMS)}
-    return {**tables, FLAT: flat_query(warehouse.identifier(SCORES), warehouse.identifier(ITEMS))}
+def _views(warehouse: Warehouse, tables: Sequence[Table]) -> Mapping[str, str]:
+    plain = {table.name: f"SELECT * FROM {warehouse.identifier(table)}" for table in tables}
+    return {**plain, FLAT: flat_query(warehouse.identifier(SCORES), warehouse.identifier(ITEMS))}
