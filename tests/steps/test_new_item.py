@@ -169,3 +169,20 @@ def test_what_cannot_be_is_said_in_one_line(
     with pytest.raises(Exception, match=says) as raised:
         step(shop[0], settings(**changes))
     assert type(raised.value).__module__ == SettingsError.__module__
+
+
+def test_a_vocabulary_that_was_fitted_anew_is_not_taken_for_the_models(shop: tuple[Warehouse, list[StepReport]]) -> None:
+    """It has fewer items: judged are the rows as they were when the model learnt, so that the figures stay."""
+
+    def newest() -> dict[str, float]:
+        rows = shop[0].read(METRICS).where("split = 'test' and metric = 'buyers@10%'")
+        last = rows.agg(F.max(F.unix_micros("run_at"))).head()[0]  # type: ignore[index]
+        return {row.model: row.value for row in rows.where(F.unix_micros("run_at") == last).collect()}
+
+    before = newest()
+    other = settings()
+    other = other.model_copy(update={"sequences": other.sequences.model_copy(update={"max_items": 4})})
+    sequence(shop[0], other)
+    assert shop[0].version(VOCABULARY) > registry.load(shop[0].path, "new_item").tables["vocabulary"]
+    evaluate(shop[0], settings())
+    assert newest() == before

@@ -27,12 +27,11 @@ from foretaste.scoring.udf import load_network, load_scorer
 from foretaste.settings import Settings
 from foretaste.steps import foretelling, launches
 from foretaste.steps.count import counted
-from foretaste.steps.judging import answered, judge_of, judged_rows, judged_splits, run
+from foretaste.steps.judging import answered, judge_of, judged_rows, judged_splits, run, sequences_version
 from foretaste.steps.report import StepReport
 from foretaste.tables import Warehouse, metrics
 from foretaste.tables.metrics import METRICS, Measurement
 from foretaste.tables.sequences import SEQUENCES
-from foretaste.tables.vocabulary import VOCABULARY
 from foretaste.tasks import TASKS
 
 _OWN_ROWS: Mapping[str, Callable[[Warehouse, Settings, StoredModel], list[Comparison]]] = {
@@ -55,7 +54,7 @@ def evaluate(warehouse: Warehouse, settings: Settings) -> StepReport:
         if TASKS[model.task].metrics in _OWN_ROWS:
             comparisons = _OWN_ROWS[TASKS[model.task].metrics](warehouse, settings, model)
         else:
-            version, about_version = _sequences_version(warehouse, model)
+            version, about_version = sequences_version(warehouse, model)
             notes += about_version
             comparisons = _compare(warehouse, settings, model, version)
         measurements += [row for comparison in comparisons for row in _measurements(comparison, model)]
@@ -70,17 +69,6 @@ def evaluate(warehouse: Warehouse, settings: Settings) -> StepReport:
                 read[f"{comparison.split} rows for {model.task}"] = comparison.num_rows
     warehouse.append(METRICS, metrics.build(warehouse.spark, run_at, measurements))
     return StepReport(step="evaluate", read=read, written={"metrics": len(measurements)}, notes=tuple(notes))
-
-
-def _sequences_version(warehouse: Warehouse, model: StoredModel) -> tuple[int, list[str]]:
-    """The newest version whose rows have the numbers that the model learnt: its own, where the vocabulary was fitted anew since."""
-    if warehouse.built_from(SEQUENCES).get(VOCABULARY.name) == model.tables[VOCABULARY.name]:
-        return warehouse.version(SEQUENCES), []
-    version = model.tables[SEQUENCES.name]
-    return version, [
-        f"the vocabulary was fitted anew after {model.name} version {model.version} learnt: judged on sequences version {version}, as it "
-        "was then; train again to judge on newer rows"
-    ]
 
 
 def _compare(warehouse: Warehouse, settings: Settings, model: StoredModel, version: int) -> list[Comparison]:

@@ -15,7 +15,11 @@ from foretaste.evaluation.judge import Judge
 from foretaste.evaluation.passes import MERGED, PARTIAL_SUMS, USER_HASH, Pass
 from foretaste.evaluation.ranking import Ranking
 from foretaste.evaluation.segments import IS_RETURNING
+from foretaste.registry import StoredModel
 from foretaste.settings import Settings
+from foretaste.tables import Warehouse
+from foretaste.tables.sequences import SEQUENCES
+from foretaste.tables.vocabulary import VOCABULARY
 from foretaste.tasks import Task
 
 Resampled = dict[tuple[str, str, str], dict[str, NDArray[np.float64]]]
@@ -25,6 +29,17 @@ Resampled = dict[tuple[str, str, str], dict[str, NDArray[np.float64]]]
 def judged_splits(settings: Settings, model: str) -> tuple[str, ...]:
     """Never rows that were learnt from: with `refit`, and by a blend's ranker, those of validation time are. model: the network's name"""
     return ("test",) if settings.sequences.refit or model == "blend" else ("valid", "test")
+
+
+def sequences_version(warehouse: Warehouse, model: StoredModel) -> tuple[int, list[str]]:
+    """The newest version whose rows have the numbers that the model learnt: its own, where the vocabulary was fitted anew since."""
+    if warehouse.built_from(SEQUENCES).get(VOCABULARY.name) == model.tables[VOCABULARY.name]:
+        return warehouse.version(SEQUENCES), []
+    version = model.tables[SEQUENCES.name]
+    return version, [
+        f"the vocabulary was fitted anew after {model.name} version {model.version} learnt: judged on sequences version {version}, as it "
+        "was then; train again to judge on newer rows"
+    ]
 
 
 def answered(rows: DataFrame, task: Task, days: int) -> DataFrame:

@@ -24,6 +24,7 @@ from foretaste.scoring.launches import ACTIVITY_FACTS, ACTIVITY_FEATURES, NUMBER
 from foretaste.scoring.udf import load_scorer
 from foretaste.settings import Settings
 from foretaste.steps.foretelling import added
+from foretaste.steps.judging import sequences_version
 from foretaste.tables import Warehouse, items
 from foretaste.tables.events import EVENTS
 from foretaste.tables.items import ITEMS
@@ -48,11 +49,11 @@ class Launches:
         return sum(len(new.ids) for new in self.by_moment.values())
 
 
-def launches(warehouse: Warehouse, settings: Settings, split: str, vocabulary: int, days: int) -> Launches:
+def launches(warehouse: Warehouse, settings: Settings, split: str, vocabulary: int, days: int, version: int | None = None) -> Launches:
     """The items that were first sold in the split, at its last calendar moment before that: those which `days` are known of from then on,
-    which are described, and which `evaluation.least_buyers` users bought in them.
+    which are described, and which `evaluation.least_buyers` users bought in them. version: of `sequences`
     """
-    rows = warehouse.read(SEQUENCES).where((F.col("split") == split) & (F.col("cut") == "calendar"))
+    rows = warehouse.read(SEQUENCES, version).where((F.col("split") == split) & (F.col("cut") == "calendar"))
     moments = sorted(row.moment for row in rows.select(F.unix_micros("as_of").alias("moment")).distinct().collect())
     if not moments:
         raise TableError(f"{split} time has no calendar moment", where="sequences", fix="Give the split more time.")
@@ -76,7 +77,8 @@ def fitted_line(
     warehouse: Warehouse, settings: Settings, load: Callable[[], Model], features: Sequence[str], versions: dict[str, int], days: int
 ) -> dict[str, float]:
     """The line through NUMBERS that says how likely a user buys a new item, from the launches of validation time; and their base_rate."""
-    found = launches(warehouse, settings, "valid", versions[VOCABULARY.name], days)
+    version = versions[SEQUENCES.name]
+    found = launches(warehouse, settings, "valid", versions[VOCABULARY.name], days, version)
     if not len(found):
         raise SettingsError(
             f"no described item was launched in validation time, with {settings.evaluation.least_buyers} buyers in {days} days",
@@ -84,7 +86,7 @@ def fitted_line(
             fix="Lower it or tasks.new_item.within, or give validation more time.",
         )
     pairs = Pairs(launched=found.by_moment, load=load, line=None, batch_size=USERS_AT_ONCE)
-    users = _users(warehouse, settings, "valid", found, features)
+    users = _users(warehouse, "valid", found, features, version)
     num_pairs = sum(row["count"] * len(found.by_moment[row[MOMENT]].ids) for row in users.groupBy(MOMENT).count().collect())
     one_in = max(1, num_pairs // _MOST_PAIRS)
     numbered = users.mapInArrow(pairs, NUMBERED)
@@ -109,7 +111,8 @@ def fitted_line(
 def compared(warehouse: Warehouse, settings: Settings, model: StoredModel) -> list[Comparison]:
     """The model beside BASELINES, on the launches of test time."""
     assert model.launch is not None
-    found = launches(warehouse, settings, "test", model.tables[VOCABULARY.name], model.sizes.days)
+    version, _ = sequences_version(warehouse, model)
+    found = launches(warehouse, settings, "test", model.tables[VOCABULARY.name], model.sizes.days, version)
     if not len(found):
         raise TableError(
             f"no described item was launched in test time, with {settings.evaluation.least_buyers} buyers in {model.sizes.days} days",
@@ -119,7 +122,7 @@ def compared(warehouse: Warehouse, settings: Settings, model: StoredModel) -> li
     load = partial(_network, warehouse.path, model.name, model.version, USERS_AT_ONCE)
     pairs = Pairs(launched=found.by_moment, load=load, line=dict(model.launch), batch_size=USERS_AT_ONCE)
     replicates = settings.evaluation.bootstrap
-    scored = _users(warehouse, settings, "test", found, model.model["features"]).mapInArrow(pairs, PAIRS).persist()
+    scored = _users(warehouse, "test", found, model.model["features"], version).mapInArrow(pairs, PAIRS).persist()
     try:
         found_of = _found(scored, found.buyers, (model.name, *BASELINES))
         sums = added(found_of.mapInArrow(FoundSums(replicates=replicates, seed=settings.evaluation.seed), FOUND_SUMS), replicates)
@@ -190,11 +193,13 @@ def _calibration_error(scored: DataFrame, buyers: DataFrame) -> float:
     return float(bins.agg(off).head()[0])  # type: ignore[index]
 
 
-def _users(warehouse: Warehouse, settings: Settings, split: str, found: Launches, features: Sequence[str]) -> DataFrame:
+def _users(warehouse: Warehouse, split: str, found: Launches, features: Sequence[str], version: int) -> DataFrame:
     """Everybody at the moments of launches, as the model and the baselines read them."""
     read = dict.fromkeys(("item", *ACTIVITY_FEATURES, *features))
     at = F.unix_micros("as_of")
-    rows = warehouse.read(SEQUENCES).where((F.col("split") == split) & (F.col("cut") == "calendar") & at.isin(list(found.by_moment)))
+    rows = warehouse.read(SEQUENCES, version).where(
+        (F.col("split") == split) & (F.col("cut") == "calendar") & at.isin(list(found.by_moment))
+    )
     chosen = rows.select(F.xxhash64("user_id").alias(USER_HASH), at.alias(MOMENT), *SCALARS, *read, *ACTIVITY_FACTS)
     return chosen.repartition(rows.sparkSession.sparkContext.defaultParallelism, USER_HASH)
 
