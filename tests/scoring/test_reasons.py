@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
+import torch
 
 from foretaste.contract import Batch
+from foretaste.models import Blend, Model, build_counted
 from foretaste.scoring.arrow import TARGETS, targets
 from foretaste.scoring.reasons import Reasons, named, tried_items, without
 from foretaste.scoring.scorer import ModelScorer
@@ -87,7 +90,7 @@ def test_removing_what_is_named_takes_more_off_than_removing_another_item(tmp_pa
     scorer, rows = ModelScorer(stored, 16), histories(60, 2 + len(COUNTS))
     position, _ = scorer.top_k(rows, 3)
     found = Reasons(named=1, tried=6, targets=1).of(scorer, rows, position, stored.item_ids(), ("item",), {})[:, 0, 0]
-    before = scorer.of_targets(rows, position)[:, 0]
+    before = scorer.about(rows, position)[0][:, 0]
     by_id = {name: index for index, name in enumerate(stored.item_ids()) if name is not None}
     more, compared = 0, 0
     for row, name in enumerate(found):
@@ -95,8 +98,8 @@ def test_removing_what_is_named_takes_more_off_than_removing_another_item(tmp_pa
         if name is None or not others:
             continue
         one = rows.map(lambda array, row=row: array[row : row + 1])
-        falls = [before[row] - scorer.of_targets(without(one, one.item == item), position[row : row + 1])[0, 0] for item in others]
-        more += before[row] - scorer.of_targets(without(one, one.item == by_id[name]), position[row : row + 1])[0, 0] >= max(falls)
+        falls = [before[row] - _score(scorer, without(one, one.item == item), position[row : row + 1]) for item in others]
+        more += before[row] - _score(scorer, without(one, one.item == by_id[name]), position[row : row + 1]) >= max(falls)
         compared += 1
     assert compared > 20
     assert more == compared
@@ -114,3 +117,26 @@ def test_the_udf_names_reasons_of_the_first_targets_of_those_who_have_a_history(
     assert {reason for target in known["targets"] for reason in target["reasons"]} <= {"item0", "item1", "item2"}
     assert [target["reasons"] for target in known["targets"][2:]] == [[]] * 3
     assert [target["reasons"] for target in stranger["targets"]] == [[]] * len(stranger["targets"])
+
+
+def _score(scorer: ModelScorer, row: Batch[Any], position: np.ndarray) -> float:
+    """Of the first target of one row."""
+    return float(scorer.about(row, position)[0][0, 0])
+
+
+def test_targets_of_a_counted_model_and_of_a_blend_stand_as_they_do_among_all(tmp_path: Path) -> None:
+    """Against each other, as reasons look at them: for the rows themselves, and for others, of which the blend's network hardly differs."""
+    scorer, rows = ModelScorer(store(tmp_path, COUNTS), 16), histories(20, 2 + len(COUNTS))
+    position = np.tile(np.array([[2, 4, 3]]), (20, 1))
+    network, scorer.catalogue = scorer.network, None
+    assert isinstance(network, Model)
+    counted = build_counted("own_items", head="items", sizes=scorer.stored.sizes)
+    blend = Blend(label="next_items", network=network, experts={"own_items": counted}, candidates=len(COUNTS)).eval()
+    gaps = replace(rows, features={**rows.features, "gap": np.where(rows.item > 0, 2, 0).astype(np.int32)})
+    for model in (counted, blend):
+        scorer.network = model
+        found, again = scorer.about(gaps, position)
+        among_all = model.score(gaps.map(torch.tensor)).detach().numpy()
+        wanted = np.take_along_axis(among_all, position, axis=1)
+        assert found - found[:, :1] == pytest.approx(wanted - wanted[:, :1], abs=1e-4)
+        assert again(gaps) == pytest.approx(found, abs=1e-6)

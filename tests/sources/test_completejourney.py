@@ -53,6 +53,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
         "coupon_redemptions",
         {"household_id": [2, 2], "coupon_upc": [51, 52], "campaign_id": [7, 7], "redemption_date": [day, day]},
     )
+    write(
+        "promotions",
+        {
+            "product_id": [100, 100, 100, 200],
+            "store_id": [1, 2, 2, 3],
+            "display_location": ["9", "0", "3", "0"],
+            "mailer_location": ["0", "A", "0", "0"],
+            "week": [2, 2, 2, 2],
+        },
+    )
     return str(folder)
 
 
@@ -110,3 +120,14 @@ def test_a_campaign_is_about_the_products_of_its_coupons(spark: SparkSession, da
     rows = raw.select("campaign_id", "kind", F.col("starts_at").cast("string"), F.col("ends_at").cast("string"), "item_id").collect()
     about = [("7", "Type B", "2017-03-03 00:00:00", "2017-04-10 00:00:00", item) for item in ("100", "200")]
     assert sorted(tuple(row) for row in rows) == about  # the last day is one of its own
+
+
+def test_promotions_are_shares_of_the_shops_by_week(spark: SparkSession, data: str) -> None:
+    """Of three shops two had product 100 on display and one in its mailer, in the week of the first Monday; product 200 was in neither."""
+    own = SourceSettings(kind="completejourney", path=data, promotions="own")
+    raw = completejourney.promotions(spark, own)
+    assert raw is not None
+    rows = raw.select("item_id", "kind", F.col("starts_at").cast("string"), F.col("ends_at").cast("string"), "share").collect()
+    week = ("2017-01-02 00:00:00", "2017-01-09 00:00:00")
+    assert sorted(tuple(row) for row in rows) == [("100", "display", *week, 2 / 3), ("100", "mailer", *week, 1 / 3)]
+    assert completejourney.promotions(spark, SourceSettings(kind="completejourney", path=data)) is None

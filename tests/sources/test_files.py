@@ -6,8 +6,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from foretaste.errors import SourceError
-from foretaste.settings import EventColumns, ItemColumns, ItemFile, SourceSettings, TimeFormat
+from foretaste.settings import EventColumns, ItemColumns, ItemFile, PromotionColumns, PromotionFile, SourceSettings, TimeFormat
 from foretaste.sources import files, source_of_kind
+from foretaste.tables import promotions
 
 COLUMNS = EventColumns(user_id="user", item_id="item", event_time="at")
 
@@ -111,3 +112,24 @@ def test_settings_that_cannot_work_are_refused(spark: SparkSession, settings: So
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(SourceError, match=r"no kind of source is called 'file' .* Use one of files, completejourney"):
         source_of_kind("file")
+
+
+def test_a_promotion_file(spark: SparkSession, tmp_path: Path) -> None:
+    """What has a share that is none, or ends before it starts, is of no use; without a share it is everywhere."""
+    path = write(
+        tmp_path,
+        "sku,how,from,to,shops\ntea,mailer,2024-01-01,2024-01-08,0.25\ntea,mailer,2024-02-01,2024-02-08,\n"
+        "jam,mailer,2024-01-01,2024-01-08,most\njam,mailer,2024-01-08,2024-01-01,0.5\njam,mailer,2024-01-01,2024-01-08,7\n",
+        "promotions.csv",
+    )
+    columns = PromotionColumns(item_id="sku", kind="how", starts_at="from", ends_at="to", share="shops")
+    raw = files.promotions(spark, SourceSettings(promotions=PromotionFile(path=path, format="csv", columns=columns)))
+    assert raw is not None
+    rows = promotions.build(raw).selectExpr("item_id", "kind", "CAST(starts_at AS STRING)", "CAST(ends_at AS STRING)", "share").collect()
+    assert sorted(tuple(row) for row in rows) == [
+        ("tea", "mailer", "2024-01-01 00:00:00", "2024-01-08 00:00:00", 0.25),
+        ("tea", "mailer", "2024-02-01 00:00:00", "2024-02-08 00:00:00", 1.0),
+    ]
+    assert files.promotions(spark, SourceSettings()) is None
+    with pytest.raises(SourceError, match="files bring no promotions of their own"):
+        files.promotions(spark, SourceSettings(promotions="own"))

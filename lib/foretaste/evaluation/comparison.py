@@ -157,8 +157,9 @@ class Comparison:
         return aligned(rows)
 
     def _one_below_another(self, shown: Sequence[str]) -> list[str]:
-        """A line a scorer: its values, and how far the model is ahead of it by the headline."""
-        rows = [["", *shown, f"{self.model} ahead by {self.headline}", "p"]]
+        """A line a scorer: its values, and how far the model is ahead of it, or, where less is better, apart from it, by the headline."""
+        apart = "minus it" if self.headline in self.lower_is_better else "ahead"
+        rows = [["", *shown, f"{self.model} {apart} by {self.headline}", "p"]]
         for scorer, values in self.scorers.items():
             told = [f"{values[metric][0]:.4f}" for metric in shown]
             if scorer == self.model:

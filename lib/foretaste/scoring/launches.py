@@ -64,8 +64,11 @@ def activity(batch: Batch[Tensor]) -> Tensor:
 
 def affinity(batch: Batch[Tensor], category: Tensor) -> Tensor:
     """(B, M) float64: how many of a row's events are of each item's category; 0 for one that nobody knew. category: (M,)"""
-    counts = (batch.features["category"][:, :, None] == category).sum(1)  # (B, M)
-    return (counts * (category != PAD)).double()
+    codes = batch.features["category"].long()  # (B, T)
+    size = 1 + int(max(codes.max(), category.max()))
+    counts = torch.zeros(len(codes), size, dtype=torch.float64).scatter_add_(1, codes, torch.ones_like(codes, dtype=torch.float64))
+    counts[:, PAD] = 0.0
+    return counts[:, category.long()]
 
 
 def numbers(network: Model, batch: Batch[Tensor], items: NewItems) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from foretaste.contract import FIRST_INDEX, Batch
 from foretaste.errors import ModelError
-from foretaste.models import Blend, Model, Variational
+from foretaste.models import Blend, Counted, Model, Variational
 from foretaste.registry import StoredModel
 from foretaste.scoring.filters import LeftOut, varied
 from foretaste.scoring.topk import Catalogue, best_of
@@ -84,11 +84,13 @@ class ModelScorer:
 
     def about(self, batch: Batch[NDArray[Any]], position: NDArray[np.int64]) -> tuple[NDArray[np.float64], OfTargets]:
         """The (n, k) scores of these items, and what gives them for rows that differ from these in something. Up to a constant of the row.
+        Of a model that ranks none, (n, 1) logits.
 
         A network that ranks items reads no more than the last REASONED_EVENTS for this: it is asked once for each thing that may differ.
         """
-        if self.stored.head != "items":
-            return self.of_targets(batch, position), partial(self.of_targets, position=position)
+        if self.stored.head != "items" or isinstance(self.network, Counted):
+            alone = partial(self._alone, position=position)
+            return alone(batch), alone
         weights, bias = self._item_weights()
         states = [self._recently(part) for part in self._parts(batch)]
         with torch.inference_mode():
@@ -130,22 +132,16 @@ class ModelScorer:
         with torch.inference_mode():
             return network.represent(replace(part, features=features, length=part.length.clamp(max=REASONED_EVENTS)))
 
-    def of_targets(self, batch: Batch[NDArray[Any]], position: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(n, k) scores of these items, as logits or log-probabilities; (n, 1) logits where the model ranks none."""
+    def _alone(self, batch: Batch[NDArray[Any]], position: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n, k) of a model that is counted: log-probabilities; (n, 1) logits of one that ranks no items."""
         found = []
         with torch.inference_mode():
-            for start, part in zip(range(0, len(batch.length), self.batch_size), self._parts(batch), strict=True):
-                wanted = torch.from_numpy(position[start : start + self.batch_size])
-                if self.catalogue is not None and isinstance(self.network, Model):
-                    weights, bias = self.network.item_weights()
-                    states = self.network.represent(part)
-                    found.append(torch.einsum("nd,nkd->nk", states, weights[wanted]) + bias[wanted])
-                elif self.stored.head == "items":
-                    found.append(self.network.score(part).gather(1, wanted))
-                else:
-                    found.append(self.score(part)[:, None])
-        scores: NDArray[np.float64] = torch.cat(found).double().clamp(min=LOWEST).numpy()
-        return scores
+            for number, part in enumerate(self._parts(batch)):
+                target = torch.from_numpy(position[number * self.batch_size :][: len(part.length)])
+                scores = self.score(part)
+                found.append(scores.gather(1, target) if self.stored.head == "items" else scores[:, None])
+        scores_of: NDArray[np.float64] = torch.cat(found).double().clamp(min=LOWEST).numpy()
+        return scores_of
 
     def probability(self, batch: Batch[NDArray[Any]]) -> NDArray[np.float64]:
         """(n,) of a binary model: sigmoid(slope * logit + intercept)."""

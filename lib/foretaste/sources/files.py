@@ -108,11 +108,12 @@ def promotions(spark: SparkSession, settings: SourceSettings) -> DataFrame | Non
     texts["item_id"] = F.when(F.col("corrupt_line").isNull(), texts["item_id"])
     moments = {name: times.as_timestamp(parsed.fields[name], parsed.kind(name), settings.time) for name in ("starts_at", "ends_at")}
     share = parsed.fields["share"].cast("string") if "share" in parsed.fields else F.lit("1")
+    is_given = F.trim(share) != ""
     is_number = F.trim(share).rlike(_SHARE)  # a cast would fail the job in ANSI mode
     return parsed.rows.select(
         *[texts.get(name, F.lit(None)).cast("string").alias(name) for name in ("item_id", "kind")],
         *[moment.alias(name) for name, moment in moments.items()],
-        F.when(is_number, share.cast("double")).otherwise(F.lit(-1.0)).alias("share"),  # none at all, and so left out
+        F.when(is_number, share.cast("double")).when(is_given, -1.0).alias("share"),  # -1 is no share, and so left out; null is everywhere
     )
 
 

@@ -90,9 +90,7 @@ def fitted_line(
     num_pairs = sum(row["count"] * len(found.by_moment[row[MOMENT]].ids) for row in users.groupBy(MOMENT).count().collect())
     one_in = max(1, num_pairs // _MOST_PAIRS)
     numbered = users.mapInArrow(pairs, NUMBERED)
-    told = numbered.join(F.broadcast(found.buyers.withColumn("label", F.lit(1.0))), on=["item_id", USER_HASH], how="left").na.fill(
-        0.0, ["label"]
-    )
+    told = numbered.join(found.buyers.withColumn("label", F.lit(1.0)), on=["item_id", USER_HASH], how="left").na.fill(0.0, ["label"])
     drawn = (F.col("label") == 1) | (F.pmod(F.xxhash64("item_id", USER_HASH), F.lit(one_in)) == 0)
     weight = F.when(F.col("label") == 1, 1.0).otherwise(float(one_in))
     rows = told.where(drawn).select(array_to_vector(F.col("numbers")).alias("features"), "label", weight.alias("weight")).persist()
@@ -166,9 +164,7 @@ def _found(scored: DataFrame, buyers: DataFrame, names: Sequence[str]) -> DataFr
         *[F.count_if(F.col("score") > border[number]).alias(f"above{number}") for number in range(len(SHARES))],
         *[F.count_if(F.col("score") == border[number]).alias(f"at{number}") for number in range(len(SHARES))],
     )
-    of_buyers = placed.join(F.broadcast(buyers), on=["item_id", USER_HASH], how="left_semi").join(
-        counted, on=["item_id", "place"], how="inner"
-    )
+    of_buyers = placed.join(buyers, on=["item_id", USER_HASH], how="left_semi").join(counted, on=["item_id", "place"], how="inner")
     chance = [
         F.when(F.col("score") > border[number], 1.0)
         .when(
@@ -183,7 +179,7 @@ def _found(scored: DataFrame, buyers: DataFrame, names: Sequence[str]) -> DataFr
 
 def _calibration_error(scored: DataFrame, buyers: DataFrame) -> float:
     """How far the model's chances are off, on average over users and items: in bins of half a unit of the logit."""
-    bought = F.broadcast(buyers.withColumn("bought", F.lit(1.0)))
+    bought = buyers.withColumn("bought", F.lit(1.0))
     told = scored.select("item_id", USER_HASH, F.col("scores")[0].alias("logit")).join(bought, on=["item_id", USER_HASH], how="left")
     chance = 1 / (1 + F.exp(-F.col("logit")))
     bins = told.groupBy(F.floor(2 * F.col("logit")).alias("bin")).agg(

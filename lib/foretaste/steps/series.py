@@ -53,7 +53,8 @@ def write_series(warehouse: Warehouse, settings: Settings, splits: Bounds) -> St
         )
     told = ", ".join(f"{split} {found[split]['rows']:,}" for split in ("train", "valid", "test") if split in found)
     num_rows = sum(row["rows"] for row in found.values())
-    note = f"series: {found['train']['series']:,} of them ({settings.series.by}), at moments {settings.sequences.every} apart: {told} rows"
+    days = settings.sequences.every.days
+    note = f"series: {found['train']['series']:,} of them ({settings.series.by}), at moments {days} days apart: {told} rows"
     return StepReport(step="series", written={SERIES.name: num_rows}, notes=(note,))
 
 

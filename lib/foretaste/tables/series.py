@@ -47,7 +47,7 @@ SERIES = Table(
         Column(
             name="promotion",
             type="array<int>",
-            comment="percent, a kind after the other: campaigns about it, then of the shops that promote it, kinds by their name",
+            comment="percent, a kind after the other: campaigns about it, then of the shops that promote it, kinds as they first came",
             required=True,
         ),
         Column(name=LABEL.name, type="array<int>", comment=LABEL.comment, required=True),
@@ -133,11 +133,14 @@ def daily(events: DataFrame, settings: SeriesSettings, time_zone: str) -> DataFr
 
 
 def promotions_of(promotions: DataFrame, campaigns: DataFrame, items: DataFrame, settings: SeriesSettings, time_zone: str) -> DataFrame:
-    """series_id, kind (CAMPAIGN, then promotions' kinds by name), first and end day, share: of a category, of its items on average.
+    """series_id, kind, first and end day, share: of a category, of its items on average.
+
+    kind: CAMPAIGN, then promotions' kinds as they first came, so that a new one moves none.
 
     Kinds past NUM_PROMOTIONS - 1 are left out.
     """
-    kinds = [row.kind for row in promotions.select("kind").distinct().orderBy("kind").limit(NUM_PROMOTIONS - 1).collect()]
+    came = promotions.groupBy("kind").agg(F.min("starts_at").alias("came")).orderBy("came", "kind")
+    kinds = [row.kind for row in came.limit(NUM_PROMOTIONS - 1).collect()]
     place = F.call_function("array_position", F.array(*map(F.lit, kinds)).cast("array<string>"), F.col("kind"))  # from 1 on
     number = place.cast("int") + F.lit(CAMPAIGN)
     moments = (_day("starts_at", time_zone).alias("first"), _day("ends_at", time_zone, up=True).alias("end"))
