@@ -49,6 +49,12 @@ def list_array(column: NDArray[np.int32]) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * width), pa.array(column.ravel(), pa.int32()))
 
 
+def float_lists(rows: NDArray[np.float64]) -> pa.ListArray:
+    """(n, R) → n lists of R."""
+    ends = np.arange(0, rows.size + 1, max(1, rows.shape[1]), dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.ascontiguousarray(rows).ravel(), pa.float64()))
+
+
 def targets(
     ids: pa.Array, position: NDArray[np.int64], score: NDArray[np.float64], reasons: NDArray[np.object_] | None = None
 ) -> pa.ListArray:

@@ -23,7 +23,7 @@ from foretaste.registry import StoredModel
 from foretaste.scoring.demand import DEMAND_OF_DAYS, DemandOfDays
 from foretaste.scoring.udf import load_scorer
 from foretaste.settings import Settings
-from foretaste.steps.judging import judge_of
+from foretaste.steps.judging import added, judge_of
 from foretaste.steps.series import promoted
 from foretaste.tables import Warehouse, demand, series
 from foretaste.tables.demand import DEMAND
@@ -99,15 +99,6 @@ def judged(
         }
         for name, total in sums.items()
     }
-
-
-def added(partial_sums: DataFrame, replicates: int) -> dict[str, NDArray[np.float64]]:
-    """What partitions found, added up: scorer → (S, 1 + replicates)."""
-    total: dict[str, NDArray[np.float64]] = {}
-    for row in partial_sums.collect():
-        sums = np.array(row.sums).reshape(-1, 1 + replicates)
-        total[row.scorer] = total[row.scorer] + sums if row.scorer in total else sums
-    return total
 
 
 def foretell(warehouse: Warehouse, settings: Settings, model: StoredModel, as_of: datetime, run: Mapping[str, Any]) -> tuple[int, str]:

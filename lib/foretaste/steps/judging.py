@@ -80,6 +80,15 @@ def run(judging: Pass, rows: DataFrame) -> Resampled:
     return resampled
 
 
+def added(partial_sums: DataFrame, replicates: int) -> dict[str, NDArray[np.float64]]:
+    """What partitions found, added up: scorer → (S, 1 + replicates)."""
+    total: dict[str, NDArray[np.float64]] = {}
+    for row in partial_sums.collect():
+        sums = np.array(row.sums).reshape(-1, 1 + replicates)
+        total[row.scorer] = total[row.scorer] + sums if row.scorer in total else sums
+    return total
+
+
 def judge_of(settings: Settings, task: Task, shares: NDArray[np.float64] | None = None) -> Judge:
     """How models of the task are judged. shares: (num_items,) of the events to learn from, where popularity_bias is wanted"""
     if task.metrics == "forecast":

@@ -23,8 +23,7 @@ from foretaste.registry import StoredModel
 from foretaste.scoring.launches import ACTIVITY_FACTS, ACTIVITY_FEATURES, NUMBERS, NewItems
 from foretaste.scoring.udf import load_scorer
 from foretaste.settings import Settings
-from foretaste.steps.foretelling import added
-from foretaste.steps.judging import sequences_version
+from foretaste.steps.judging import added, sequences_version
 from foretaste.tables import Warehouse, items
 from foretaste.tables.events import EVENTS
 from foretaste.tables.items import ITEMS
