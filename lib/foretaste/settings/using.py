@@ -76,7 +76,7 @@ class ScoringSettings(Strict):
 
     reasons: what names them; none unless given, since each item that is tried is one more scoring of the row
     campaigns: what task campaign asks about; all that are not over at `as_of` unless given
-    new_items: ids that task new_item asks about: described, and unknown to its model; those first sold since that learnt unless given
+    new_items: ids that task new_item asks about: described, and unknown to its model; those first seen lately unless given
     quantiles: of demand, rising, 0.5 among them
     """
 

@@ -49,22 +49,21 @@ class Launches:
 
 
 def launches(warehouse: Warehouse, settings: Settings, split: str, vocabulary: int, days: int, version: int | None = None) -> Launches:
-    """The items that were first sold in the split, at its last calendar moment before that: those which `days` are known of from then on,
+    """The items that were first seen in the split, at its last calendar moment before that: those which `days` are known of from then on,
     which are described, and which `evaluation.least_buyers` users bought in them. version: of `sequences`
     """
     rows = warehouse.read(SEQUENCES, version).where((F.col("split") == split) & (F.col("cut") == "calendar"))
     moments = sorted(row.moment for row in rows.select(F.unix_micros("as_of").alias("moment")).distinct().collect())
     if not moments:
         raise TableError(f"{split} time has no calendar moment", where="sequences", fix="Give the split more time.")
-    sold = warehouse.read(EVENTS).where(F.col("event_type").isin(*settings.sequences.activity) & F.col("item_id").isNotNull())
-    sold = sold.select("item_id", F.xxhash64("user_id").alias(USER_HASH), F.unix_micros("event_time").alias("time"))
+    told = _told(warehouse, settings)
     ends = moments[-1] + int(settings.sequences.horizon.total_seconds()) * 1_000_000
     known = F.array(*[F.lit(moment).cast("bigint") for moment in moments])
-    first = sold.groupBy("item_id").agg(F.min("time").alias("first"))
+    first = told.groupBy("item_id").agg(F.min("time").alias("first"))
     moment = F.array_max(F.filter(known, lambda each: each <= F.col("first"))).alias(MOMENT)
     new = first.where(F.col("first") >= moments[0]).select("item_id", moment).where(F.col(MOMENT) + days * DAY <= ends)
     in_time = (F.col("time") >= F.col(MOMENT)) & (F.col("time") < F.col(MOMENT) + days * DAY)
-    bought = sold.join(new, on="item_id", how="inner").where(in_time).select("item_id", USER_HASH).distinct()
+    bought = told.where("is_sale").join(new, on="item_id", how="inner").where(in_time).select("item_id", USER_HASH).distinct()
     enough = bought.groupBy("item_id").count().where(F.col("count") >= settings.evaluation.least_buyers).select("item_id")
     described = _described(warehouse, new.join(enough, on="item_id", how="left_semi"), vocabulary)
     by_moment = {int(at): _new_items(part) for at, part in described.groupby(MOMENT)}
@@ -200,22 +199,29 @@ def _users(warehouse: Warehouse, split: str, found: Launches, features: Sequence
 
 
 def asked(warehouse: Warehouse, settings: Settings, model: StoredModel, as_of: datetime) -> NewItems:
-    """The items of `scoring.new_items`; else those that the model does not know, first sold in the days before `as_of` that it tells of."""
+    """The items of `scoring.new_items`; else those that the model does not know, first seen in the days before `as_of` that it tells of."""
     if settings.scoring.new_items:
         return named_items(warehouse, settings.scoring.new_items, model.tables[VOCABULARY.name])
-    sold = warehouse.read(EVENTS).where(F.col("event_type").isin(*settings.sequences.activity) & F.col("item_id").isNotNull())
     now = microseconds(as_of)
-    first = sold.groupBy("item_id").agg(F.min(F.unix_micros("event_time")).alias(MOMENT))
+    first = _told(warehouse, settings).groupBy("item_id").agg(F.min("time").alias(MOMENT))
     since = first.where((F.col(MOMENT) <= now) & (F.col(MOMENT) > now - model.sizes.days * DAY))
     known = warehouse.spark.createDataFrame([(name,) for name in model.item_ids() if name is not None], "item_id string")
     described = _described(warehouse, since.join(known, on="item_id", how="left_anti"), model.tables[VOCABULARY.name])
     if not len(described):
         raise SettingsError(
-            f"no item was first sold in the {model.sizes.days} days before {as_of:%Y-%m-%d}",
+            f"no item was first seen in the {model.sizes.days} days before {as_of:%Y-%m-%d}",
             where="scoring.new_items",
             fix="Name those that are to be launched.",
         )
     return _new_items(described)
+
+
+def _told(warehouse: Warehouse, settings: Settings) -> DataFrame:
+    """item_id, USER_HASH, time and is_sale of the events that models can learn from: an item is new until the first of these."""
+    sales, known = settings.sequences.activity, {*settings.sequences.event_types, *settings.sequences.activity}
+    told = warehouse.read(EVENTS).where(F.col("event_type").isin(*sorted(known)) & F.col("item_id").isNotNull())
+    moment = F.unix_micros("event_time").alias("time")
+    return told.select("item_id", F.xxhash64("user_id").alias(USER_HASH), moment, F.col("event_type").isin(*sales).alias("is_sale"))
 
 
 def named_items(warehouse: Warehouse, wanted: Sequence[str], vocabulary: int) -> NewItems:
