@@ -15,8 +15,9 @@ from foretaste.feed.pin import pin, rows_of
 from foretaste.models.conditions import NOT_ASKED, WITHOUT
 from foretaste.settings import Settings, WarehouseSettings
 from foretaste.steps import synthesize as step
+from foretaste.steps.planning import learnt
 from foretaste.steps.synthesize import synthesize, wishes_of
-from foretaste.steps.train import check, learnt, train
+from foretaste.steps.train import check, train
 from foretaste.tables import Warehouse
 from foretaste.tables.metrics import METRICS
 from foretaste.tables.sequences import LABELS, SEQUENCES

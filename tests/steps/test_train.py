@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -11,8 +12,9 @@ from foretaste import registry
 from foretaste.contract import FACTS, FEATURES
 from foretaste.counting.popularity import events_of_items
 from foretaste.errors import SettingsError, TableError
-from foretaste.settings import Settings
-from foretaste.steps.train import _similar, train
+from foretaste.settings import Settings, load
+from foretaste.steps.planning import _similar
+from foretaste.steps.train import train
 from foretaste.tables import Warehouse
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.vocabulary import VOCABULARY
@@ -177,3 +179,52 @@ def test_settings_that_cannot_be_trained_are_named(warehouse: Warehouse, tasks: 
 def test_without_sequences_it_says_which_job_writes_them(warehouse: Warehouse) -> None:
     with pytest.raises(TableError, match="there is no table sequences yet"):
         train(warehouse, settings())
+
+
+def test_tasks_take_the_shared_encoder_where_validation_is_the_better_for_it(warehouse: Warehouse) -> None:
+    """interest by itself hardly moves, returns learns well: the one takes the encoder that both learnt on, the other does not."""
+    write_tables(warehouse)
+    slow = {**TASKS["interest"], "fit": {**TASKS["interest"]["fit"], "learning_rate": 1e-6}}
+    alone = {"model": {"name": "gru", "embedding": 8, "hidden": [8], "facts": ["idle_hours"]}, "fit": {**FIT, "epochs": 60, "patience": 60}}
+    together = {
+        "weights": {"interest": 1.0, "returns": 1e-6},
+        "model": {"name": "lstm", "embedding": 8, "hidden": [12], "dropout": 0.0},
+        "fit": {**FIT, "epochs": 5},
+    }
+    report = train(warehouse, settings(tasks={"interest": slow, "returns": alone}, shared=together))
+    interest, returns = (registry.load(warehouse.path, name) for name in TASKS)
+    told = [note for note in report.notes if "shared" in note]
+    assert told[0].startswith("interest: the encoder shared with returns is taken: mrr ")
+    assert told[1].startswith("returns: the encoder shared with interest is NOT taken: log_loss ")
+    assert (interest.model["name"], returns.model["name"]) == ("lstm", "gru")
+    assert returns.model["facts"] == ["idle_hours"]
+    assert interest.settings["shared"]["tasks"] == ["interest", "returns"]
+    assert (interest.settings["shared"]["taken"], returns.settings["shared"]["taken"]) == (True, False)
+    assert interest.settings["shared"]["value"] == interest.metrics["mrr"] > interest.settings["shared"]["alone"]
+    assert interest.network().score(toys.rows(4)).shape == (4, toys.NUM_ITEMS)
+    assert not list(Path(warehouse.path).glob("checkpoints/*"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"weights": {"interest": 1.0, "churn": 1.0}}, "shared.weights.churn is none of tasks"),
+        ({"weights": {"interest": 1.0, "demand": 1.0}}, "shared.weights.demand: its model is no encoder"),
+        ({"weights": {"interest": 1.0}}, "shared.weights"),
+        ({"weights": {"interest": 1.0, "returns": 0.0}}, "shared.weights.returns"),
+        ({"model": {"name": "vae"}}, "vae has no encoder to share"),
+        ({"model": {"name": "gru", "facts": ["idle_hours"]}}, "each task reads its own"),
+        ({"fit": {"augment": {"vae": 1.0}}}, "only a task by itself"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
+    shared = {"weights": {"interest": 1.0, "returns": 1.0}, **changes}
+    file = tmp_path / "shop.yaml"
+    file.write_text(yaml.safe_dump({"tasks": {"interest": {}, "returns": {}, "demand": {}}, "shared": shared}))
+    with pytest.raises(SettingsError, match=why):
+        load(file)
+
+
+def test_an_encoder_that_is_shared_is_not_fitted_again(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="what several tasks learnt together is not fitted again"):
+        settings(shared={"weights": {"interest": 1.0, "returns": 1.0}}, sequences={"refit": True})

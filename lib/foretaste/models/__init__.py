@@ -18,6 +18,7 @@ from foretaste.models.own_items import OwnItems
 from foretaste.models.popularity import Popularity, RecentPopularity
 from foretaste.models.presets import resolved
 from foretaste.models.rnn import GRU, LSTM, Elman
+from foretaste.models.shared import Shared, of_task
 from foretaste.models.transformer import Transformer
 from foretaste.models.transitions import Transitions
 from foretaste.models.vae import VAE
@@ -97,9 +98,11 @@ __all__ = [
     "Loss",
     "Model",
     "Objective",
+    "Shared",
     "Variational",
     "build",
     "build_counted",
+    "of_task",
     "options_of",
     "restored",
 ]

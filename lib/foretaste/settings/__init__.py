@@ -33,6 +33,7 @@ from foretaste.settings.learning import (
     ModelSettings,
     NegativeSettings,
     SearchSettings,
+    SharedSettings,
     TaskSettings,
     TrainingSettings,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "SeriesSettings",
     "SessionSettings",
     "Settings",
+    "SharedSettings",
     "SourceSettings",
     "SparkSettings",
     "SynthesisSettings",

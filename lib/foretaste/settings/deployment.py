@@ -22,7 +22,7 @@ from foretaste.settings.data import (
 )
 from foretaste.settings.explaining import explain
 from foretaste.settings.fields import Strict
-from foretaste.settings.learning import Baseline, TaskSettings, TrainingSettings
+from foretaste.settings.learning import Baseline, SharedSettings, TaskSettings, TrainingSettings
 from foretaste.settings.using import EvaluationSettings, ScoringSettings, SegmentSettings, SynthesisSettings
 from foretaste.tasks import TASKS
 
@@ -38,6 +38,7 @@ class Settings(Strict):
     sequences: SequenceSettings = SequenceSettings()
     series: SeriesSettings = SeriesSettings()
     tasks: dict[str, TaskSettings] = Field(default_factory=dict)
+    shared: SharedSettings | None = None
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     scoring: ScoringSettings = ScoringSettings()
@@ -60,6 +61,23 @@ class Settings(Strict):
         for name, task in self.tasks.items():
             if task.blend and (TASKS[name].metrics != "ranking" or task.model.name in get_args(Baseline)):
                 raise ValueError(f"tasks.{name}.blend: a blend ranks items, by a network and counted models; leave it out here")
+        return self
+
+    @model_validator(mode="after")
+    def _can_share(self) -> "Settings":
+        for name in self.shared.weights if self.shared else ():
+            if name not in self.tasks:
+                raise ValueError(f"shared.weights.{name} is none of tasks; add it there, too")
+            task = TASKS[name]
+            if (
+                task.table != "sequences"
+                or task.needs_latents
+                or task.writes_sequences
+                or self.tasks[name].model.name in get_args(Baseline)
+            ):
+                raise ValueError(f"shared.weights.{name}: its model is no encoder with a head; leave it out here")
+        if self.shared and self.sequences.refit:
+            raise ValueError("shared: what several tasks learnt together is not fitted again; set sequences.refit to false or leave it out")
         return self
 
     @model_validator(mode="after")

@@ -263,6 +263,28 @@ class TaskSettings(Strict):
         return TaskSettings.model_validate(tree)
 
 
+class SharedSettings(Strict):
+    """Several tasks on one encoder, fitted together; a task takes it where validation is the better for it, and else its own model.
+
+    weights: task → what its learning rate is multiplied with: how much it counts for
+    model, fit: of them all; facts are each task's own. A step reads `fit.batch_size` rows of each task
+    """
+
+    weights: dict[str, Annotated[float, Field(gt=0, le=100)]] = Field(min_length=2)
+    model: ModelSettings = ModelSettings(name="gru")
+    fit: FitSettings = FitSettings()
+
+    @model_validator(mode="after")
+    def _is_everybodys(self) -> "SharedSettings":
+        if self.model.name not in ("elman", "lstm", "gru", "transformer"):
+            raise ValueError(f"model.name: {self.model.name} has no encoder to share; use elman, lstm, gru or transformer")
+        if self.model.facts is not None:
+            raise ValueError("model.facts: each task reads its own; leave it out here")
+        if self.fit.augment.written:
+            raise ValueError("fit.augment: written rows have no labels, so only a task by itself can use them; leave them out here")
+        return self
+
+
 class TrainingSettings(Strict):
     """How training is run: `launcher` starts `workers` ranks, each with `threads` CPU threads."""
 

@@ -22,8 +22,8 @@ from foretaste.scoring.synthesis import ASKED, WRITTEN, AskedOfRows, Attributes,
 from foretaste.settings import Settings, SynthesisSettings
 from foretaste.steps.appraisal import appraised
 from foretaste.steps.likeness import Sets
+from foretaste.steps.planning import APART
 from foretaste.steps.report import StepReport
-from foretaste.steps.train import APART
 from foretaste.tables import Warehouse, synthetic_sequences
 from foretaste.tables.sequences import SEQUENCES, offsets
 from foretaste.tables.synthetic_sequences import SYNTHETIC_SEQUENCES, split_of

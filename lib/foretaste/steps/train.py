@@ -1,51 +1,38 @@
 """sequences, pinned at one version → a version of each task's model."""
 
-import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from safetensors.numpy import save_file
 
 from foretaste import registry
-from foretaste.contract import CODED_FACTS, DAILY, FACTS, FIRST_INDEX, PAD, WORDS_PER_ITEM
-from foretaste.counting.attributes import combinations, most_frequent
-from foretaste.counting.pairs import companions
-from foretaste.counting.popularity import events_of_items
+from foretaste.contract import CODED_FACTS, DAILY, FACTS
 from foretaste.errors import ModelError, SettingsError
 from foretaste.feed.pin import pin, rows_of
-from foretaste.feed.snapshot import Pin, divided, joined
+from foretaste.feed.snapshot import joined
 from foretaste.models import COUNTED, MODELS, Model, Variational, options_of
 from foretaste.settings import Settings, TaskSettings
 from foretaste.steps import count
-from foretaste.steps.augmentation import Gated, gated
+from foretaste.steps.augmentation import gated
 from foretaste.steps.blend import Blended, blend
 from foretaste.steps.champion import crown
 from foretaste.steps.judging import answered
 from foretaste.steps.launches import fitted_line
+from foretaste.steps.planning import planned, tables_for, variants, versions_of
 from foretaste.steps.report import StepReport
-from foretaste.tables import TABLES, Warehouse, items
-from foretaste.tables.items import ITEMS
-from foretaste.tables.sequences import SEQUENCES
-from foretaste.tables.vocabulary import VOCABULARY, sizes
+from foretaste.steps.sharing import FOLDER, Shared, fitted_together
+from foretaste.tables import TABLES, Warehouse
+from foretaste.tables.vocabulary import VOCABULARY
 from foretaste.tasks import TASKS, Task
 from foretaste.training.loop import fitted_network
 from foretaste.training.plan import Fitted, Plan
-from foretaste.training.search import Fit, Trial, search
+from foretaste.training.search import Fit, search
 from foretaste.training.workers import launch
-
-_DAY = timedelta(days=1)
-APART = 5  # of the training users one in so many stays unknown to a model that writes rows: see steps/likeness.py
-NUM_SIMILAR = 20  # items that one may be substituted by
 
 
 def train(warehouse: Warehouse, settings: Settings) -> StepReport:
@@ -59,45 +46,63 @@ def train(warehouse: Warehouse, settings: Settings) -> StepReport:
         check(name, task)
     read: dict[str, int] = {}
     notes: list[str] = []
-    for name, task in settings.tasks.items():
-        started = time.monotonic()
-        versions = _versions(warehouse, TASKS[name])
-        if task.model.name in COUNTED:
-            counted = count.count_model(warehouse, settings, TASKS[name], task, versions)
-            read[f"validation rows for {name}"] = int(counted.metrics["rows"])
-            notes += [count.summary(counted, time.monotonic() - started), crown(warehouse, settings, counted)]
-            continue
-        plan = _plan(warehouse, settings, TASKS[name], task, versions)
-        seen = _statistics(warehouse, plan) if TASKS[name].metrics == "binary" else {}
-        if plan.head in DAILY and seen["base_rate"] in (None, 0.0, 1.0):
-            raise SettingsError(
-                f"{name}: all training rows that tell of {plan.sizes.days} days have the same answer, if there are any",
-                where=f"tasks.{name}.within",
-                fix="Shorten it, or name the event types that count in sequences.activity (churn) or sequences.answers (campaign).",
-            )
-        fit = _fit(warehouse, settings)
-        trials = search(plan, task, fit, _line) if task.search else []
-        chosen = trials[0].plan if trials else plan
-        gate = gated(warehouse, settings, chosen, fit, _line) if chosen.fit.augment.written else None
-        chosen, fitted = (gate.plan, gate.fitted) if gate else (chosen, fit(chosen, _line))
-        again = fit(_refit(warehouse, chosen, fitted, versions[VOCABULARY.name]), _line) if settings.sequences.refit else None
-        mixed = blend(warehouse, chosen, task.blend, task.counted, fitted, again, fit, _line) if task.blend else None
-        if TASKS[name].metrics == "launches":
-            weights = fitted.weights  # those that validation time taught nothing: its launches are new to them
-            load = partial(fitted_network, chosen.to_json(), weights)
-            seen = {"launch": fitted_line(warehouse, settings, load, chosen.features, versions, chosen.sizes.days)}
-        stored = _store(warehouse, chosen, fitted, again, mixed, trials, gate, versions, seen)
-        shutil.rmtree(plan.folder, ignore_errors=True)
-        read[f"rows for {name}"] = chosen.train.num_rows + (plan.valid.num_rows if plan.valid else 0)
-        notes += [_summary(stored, fitted, time.monotonic() - started), *(f"{name}: {note}" for note in fitted.notes)]
-        notes += [f"{name}: {gate.line}"] if gate else []
-        if again:
-            notes.append(
-                f"{name}: the weights are those of {fitted.best_epoch} epochs on training and validation time together; "
-                "the metrics are those of the model before, which chose them: nothing is left to judge these by but the test"
-            )
-        notes.append(crown(warehouse, settings, stored))
+    fit = _fit(warehouse, settings)
+    together = fitted_together(warehouse, settings, fit, _line)
+    for name in settings.tasks:
+        rows, told = _trained(warehouse, settings, TASKS[name], fit, together.get(name))
+        read |= rows
+        notes += told
+    shutil.rmtree(f"{warehouse.path}/checkpoints/{FOLDER}", ignore_errors=True)
     return StepReport(step="train", read=read, written={"models": len(settings.tasks)}, notes=tuple(notes))
+
+
+def _trained(warehouse: Warehouse, settings: Settings, task: Task, fit: Fit, rival: Shared | None) -> tuple[dict[str, int], list[str]]:
+    """Fits and stores one task's model; the rows that it read, and what came of it, in words. rival: what it learnt beside other tasks"""
+    started, name, own = time.monotonic(), task.name, settings.tasks[task.name]
+    versions = versions_of(warehouse, task)
+    if own.model.name in COUNTED:
+        counted = count.count_model(warehouse, settings, task, own, versions)
+        told = [count.summary(counted, time.monotonic() - started), crown(warehouse, settings, counted)]
+        return {f"validation rows for {name}": int(counted.metrics["rows"])}, told
+    plan = planned(warehouse, settings, task, own, versions)
+    folder = plan.folder
+    seen = _statistics(warehouse, plan) if task.metrics == "binary" else {}
+    if plan.head in DAILY and seen["base_rate"] in (None, 0.0, 1.0):
+        raise SettingsError(
+            f"{name}: all training rows that tell of {plan.sizes.days} days have the same answer, if there are any",
+            where=f"tasks.{name}.within",
+            fix="Shorten it, or name the event types that count in sequences.activity (churn) or sequences.answers (campaign).",
+        )
+    about: dict[str, Any] = {}
+    lines: list[str] = []
+    if own.search:
+        trials = search(plan, own, fit, _line)
+        about["search"] = [trial.summary for trial in trials]
+        plan = trials[0].plan
+    gate = gated(warehouse, settings, plan, fit, _line) if plan.fit.augment.written else None
+    if gate:
+        about["augmentation"] = gate.summary
+        lines.append(gate.line)
+    plan, fitted = (gate.plan, gate.fitted) if gate else (plan, fit(plan, _line))
+    if rival:
+        about["shared"] = rival.summary(fitted)
+        lines.append(rival.against(fitted))
+        plan, fitted = (rival.plan, rival.fitted) if rival.beats(fitted) else (plan, fitted)
+    again = fit(_refit(warehouse, plan, fitted, versions[VOCABULARY.name]), _line) if settings.sequences.refit else None
+    mixed = blend(warehouse, plan, own.blend, own.counted, fitted, again, fit, _line) if own.blend else None
+    if task.metrics == "launches":
+        load = partial(fitted_network, plan.to_json(), fitted.weights)  # validation time taught it nothing: its launches are new to it
+        seen = {"launch": fitted_line(warehouse, settings, load, plan.features, versions, plan.sizes.days)}
+    stored = _store(warehouse, plan, fitted, again, mixed, about, versions, seen)
+    shutil.rmtree(folder, ignore_errors=True)
+    if again:
+        lines.append(
+            f"the weights are those of {fitted.best_epoch} epochs on training and validation time together; "
+            "the metrics are those of the model before, which chose them: nothing is left to judge these by but the test"
+        )
+    told = [_summary(stored, fitted, time.monotonic() - started), *(f"{name}: {line}" for line in (*fitted.notes, *lines))]
+    rows = {f"rows for {name}": plan.train.num_rows + (plan.valid.num_rows if plan.valid else 0)}
+    return rows, [*told, crown(warehouse, settings, stored)]
 
 
 def check(name: str, settings: TaskSettings) -> None:
@@ -105,7 +110,7 @@ def check(name: str, settings: TaskSettings) -> None:
     if settings.model.name in COUNTED:
         count.check(name, TASKS[name], settings)
         return
-    for altered in _variants(settings):
+    for altered in variants(settings):
         model = MODELS.get(altered.model.name, Model)
         if TASKS[name].needs_latents and not issubclass(model, Variational):
             raise SettingsError(
@@ -131,52 +136,6 @@ def check(name: str, settings: TaskSettings) -> None:
             raise SettingsError(error.what, where=f"tasks.{name}.{error.where}", fix=error.fix) from None
 
 
-def _variants(settings: TaskSettings) -> list[TaskSettings]:
-    """These settings, and each with one of the values that a search may try."""
-    over = settings.search.over.items() if settings.search else ()
-    return [settings, *(settings.altered({key: value}) for key, values in over for value in values)]
-
-
-def _versions(warehouse: Warehouse, task: Task) -> dict[str, int]:
-    """The newest rows that the task learns from, and the vocabulary that sequences were written with. TableError where there are none."""
-    table = TABLES[task.table]
-    warehouse.read(table)
-    version = warehouse.built_from(SEQUENCES).get("vocabulary")
-    words = version if isinstance(version, int) else warehouse.version(VOCABULARY)
-    return {table.name: warehouse.version(table), VOCABULARY.name: words}
-
-
-def _plan(warehouse: Warehouse, settings: Settings, task: Task, chosen: TaskSettings, versions: dict[str, int]) -> Plan:
-    version, table = versions[task.table], TABLES[task.table]
-    known = sizes(warehouse.read(VOCABULARY, versions[VOCABULARY.name]))
-    row = warehouse.read(table, version).select(F.size("item" if table is SEQUENCES else "units")).head()
-    plan = Plan(
-        task=task.name,
-        head=task.head,
-        label=task.label.name,
-        model=chosen.model,
-        fit=chosen.fit,
-        sizes=replace(known, length=row[0] if row else known.length, days=math.ceil((chosen.within or settings.sequences.horizon) / _DAY)),
-        train=learnt(warehouse, task, version),
-        valid=pin(warehouse, "valid", task.judged_cut(settings.sequences.judged_cut), version, table),
-        seed=settings.training.seed,
-        folder=f"{warehouse.path}/checkpoints/{task.name}",
-        threads=settings.training.threads,
-        leave_out_seen=settings.evaluation.leave_out_seen,
-        next_only=settings.sequences.judged_cut == "event",
-    )
-    if not settings.training.resume:
-        shutil.rmtree(plan.folder, ignore_errors=True)
-    substitutes = any(variant.fit.augment.substitute for variant in _variants(chosen))
-    return replace(plan, tables=_tables(warehouse, plan, versions[VOCABULARY.name], with_similar=substitutes))
-
-
-def learnt(warehouse: Warehouse, task: Task, version: int) -> Pin:
-    """The training rows that the task's model learns from: all, but for one that writes rows: they resemble people, and copy none."""
-    pinned = pin(warehouse, "train", task.train_cut, version, TABLES[task.table])
-    return divided(pinned, APART)[0] if task.writes_sequences else pinned
-
-
 def _fit(warehouse: Warehouse, settings: Settings) -> Fit:
     """Launches as the settings say. What an earlier run left is gone already, where it was not wanted."""
     training = settings.training.model_copy(update={"resume": True})
@@ -195,55 +154,7 @@ def _refit(warehouse: Warehouse, chosen: Plan, fitted: Fitted, vocabulary: int) 
         chosen, train=joined(chosen.train, later), valid=None, last_epoch=fitted.best_epoch, folder=f"{chosen.folder}/refit", tables=None
     )
     substitutes = plan.fit.augment.substitute > 0
-    return replace(plan, tables=_tables(warehouse, plan, vocabulary, with_similar=substitutes))
-
-
-def _content(warehouse: Warehouse, num_items: int, vocabulary: int) -> NDArray[np.int32]:
-    """(num_items, WORDS_PER_ITEM): what each item of the vocabulary is, PAD where its description has fewer words."""
-    if not warehouse.exists(ITEMS) or warehouse.read(ITEMS).isEmpty():
-        raise SettingsError("no item is described, so there is no content", where="source.items", fix="Ingest a file of items.")
-    known = warehouse.read(VOCABULARY, vocabulary).where("field = 'item'").select(F.col("value").alias("item_id"), "index")
-    found = known.join(items.content(warehouse.read(ITEMS)), on="item_id", how="inner").select("index", "words").toPandas()
-    words = np.full((num_items, WORDS_PER_ITEM), PAD, dtype=np.int32)
-    for index, codes in zip(found["index"], found["words"], strict=True):
-        words[index, : len(codes)] = codes
-    return words
-
-
-def _tables(warehouse: Warehouse, plan: Plan, vocabulary: int, *, with_similar: bool) -> str | None:
-    """Writes what is counted in its rows before an items head learns (see Plan.tables). As large as the vocabulary."""
-    if plan.head != "items":
-        return None
-    rows = rows_of(warehouse, plan.train)
-    counts = events_of_items(rows).toPandas()
-    popularity = np.ones(plan.sizes.num_items - FIRST_INDEX, dtype=np.float32)  # nothing is impossible
-    popularity[counts["item"].to_numpy() - FIRST_INDEX] += counts["events"].to_numpy()
-    tables: dict[str, NDArray[Any]] = {"popularity": popularity}
-    if with_similar:
-        tables["similar"] = _similar(rows, plan.sizes.num_items)
-    if plan.model.content:
-        tables["content"] = _content(warehouse, plan.sizes.num_items, vocabulary)
-    if MODELS[plan.model.name].reads_categories:
-        tables["category"] = most_frequent(combinations(rows, ("category",)), "category", plan.sizes.num_items)
-    path = Path(plan.folder) / "tables.safetensors"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tables, path)
-    except OSError as error:
-        raise ModelError(
-            f"the counts cannot be written: {error.strerror}", where=str(path), fix="Make room there, or set warehouse.path."
-        ) from error
-    return str(path)
-
-
-def _similar(rows: DataFrame, num_items: int) -> NDArray[np.int32]:
-    """(num_items, NUM_SIMILAR): the items that are in the same histories as each most often, PAD where there are fewer."""
-    lists = companions(rows, num_items, keep=NUM_SIMILAR)
-    offset, neighbour = lists["offset"], lists["neighbour"]
-    item = np.repeat(np.arange(num_items), np.diff(offset))
-    similar = np.full((num_items, NUM_SIMILAR), PAD, dtype=np.int32)
-    similar[item, np.arange(len(neighbour)) - offset[item]] = neighbour
-    return similar
+    return replace(plan, tables=tables_for(warehouse, plan, vocabulary, with_similar=substitutes))
 
 
 def _store(
@@ -252,17 +163,13 @@ def _store(
     fitted: Fitted,
     again: Fitted | None,
     mixed: Blended | None,
-    trials: Sequence[Trial],
-    gate: Gated | None,
+    about: Mapping[str, Any],
     versions: dict[str, int],
     seen: Mapping[str, Any],
 ) -> registry.StoredModel:
     """The metrics, history and calibration are always those of the fit that was judged."""
     settings: dict[str, Any] = {"model": plan.model.model_dump(mode="json"), "fit": plan.fit.model_dump(mode="json"), "ranks": fitted.size}
-    if trials:
-        settings["search"] = [trial.summary for trial in trials]
-    if gate:
-        settings["augmentation"] = gate.summary
+    settings |= about
     if again:
         settings["refit"] = {"epochs": fitted.best_epoch, "history": list(again.history)}
     if mixed:

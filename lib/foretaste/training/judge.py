@@ -13,6 +13,7 @@ from foretaste.models import Blend, DeepAR, Model
 
 ITEMS_AT_ONCE = 8192  # columns of the (B, items) scores that are held at a time
 CUTOFF = 20
+SMALLEST = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,21 @@ class Judge(Protocol):
     def verdict(self) -> Verdict | None:
         """None where there was no row to judge by."""
         ...
+
+
+def together(verdicts: Mapping[str, Verdict], weights: Mapping[str, float]) -> Verdict:
+    """Of several tasks: a hundredth more of one's metric is worth what a hundredth less of another's loss is, each times its weight.
+
+    Names of metrics and of calibrations begin with the task's; each task's own value is among them.
+    """
+    metrics: dict[str, float] = {}
+    lines: dict[str, float] = {}
+    value = 0.0
+    for task, verdict in verdicts.items():
+        metrics |= {f"{task}.{name}": number for name, number in verdict.metrics.items()} | {f"{task}.value": verdict.value}
+        lines |= {f"{task}.{name}": number for name, number in (verdict.calibration or {}).items()}
+        value += weights[task] * math.copysign(1.0, verdict.value) * math.log(max(abs(verdict.value), SMALLEST))
+    return Verdict(metrics=metrics, value=value, calibration=lines)
 
 
 def judge_for(head: str, label: str, *, leave_out_seen: bool = False, days: int = 0) -> Judge:

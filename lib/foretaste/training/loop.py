@@ -25,13 +25,13 @@ from foretaste.errors import DivergedError, TrainingError
 from foretaste.feed.order import share
 from foretaste.feed.reader import batches
 from foretaste.feed.snapshot import Pin
-from foretaste.models import Blend, Loss, Model, Objective, build, restored
+from foretaste.models import Blend, Loss, Model, Objective, Shared, build, restored
 from foretaste.training import checkpoints, footprint
 from foretaste.training.augment import augmented
 from foretaste.training.average import Average
 from foretaste.training.checkpoints import Checkpoint, Checkpoints, State
 from foretaste.training.descent import Descent
-from foretaste.training.judge import Verdict, judge_for
+from foretaste.training.judge import Verdict, judge_for, together
 from foretaste.training.plan import Fitted, Plan
 from foretaste.training.ranks import Ranks
 
@@ -55,18 +55,22 @@ class _Fit:
     def __init__(self, plan: Plan, ranks: Ranks, report: Report, feed: Feed) -> None:
         self.plan, self.ranks, self.report, self.feed = plan, ranks, report, feed
         self.device = _device(ranks)
-        tables = safetensors.torch.load_file(plan.tables) if plan.tables else {}
-        self.similar = _similar(plan, tables)
         torch.manual_seed(plan.seed)
         self.model = _model(plan)
-        if "popularity" in tables and isinstance(self.model, Model):
-            self.model.follow(tables)
-        if isinstance(self.model, Model):
-            first, _ = share(plan.fit.batch_size, ranks.rank, ranks.size)
-            self.model.place = (plan.fit.batch_size, first)
+        self.tasks = {task: (own, _part(self.model, task)) for task, own in plan.tasks.items()}
+        self.similar: dict[str, Tensor | None] = {}
+        for task, (own, model) in self.tasks.items():
+            tables = safetensors.torch.load_file(own.tables) if own.tables else {}
+            self.similar[task] = _similar(own, tables)
+            if isinstance(model, Model):
+                if "popularity" in tables:
+                    model.follow(tables)
+                first, _ = share(plan.fit.batch_size, ranks.rank, ranks.size)
+                model.place = (plan.fit.batch_size, first)
         self.model.to(self.device)
         self.optimizers = self.model.optimizers(learning_rate=plan.fit.learning_rate, weight_decay=plan.fit.weight_decay)
-        self.steps_per_epoch = min(plan.train.num_rows // plan.fit.batch_size, plan.fit.max_steps or sys.maxsize)
+        self.steps_of = {task: own.train.num_rows // plan.fit.batch_size for task, own in plan.tasks.items()}
+        self.steps_per_epoch = min(max(self.steps_of.values()), plan.fit.max_steps or sys.maxsize)
         self.descent = Descent(plan.fit, self.optimizers, ranks, self.steps_per_epoch)
         self.average = Average(self.model, plan.fit.average) if plan.fit.average else None
         self.bf16 = plan.fit.precision == "bf16" or (plan.fit.precision == "auto" and self.device.type == "cuda")
@@ -77,22 +81,22 @@ class _Fit:
         plan = self.plan
         state, notes = self._restored()
         self.report(
-            f"{plan.task}: {'ranker' if plan.blend else plan.model.name} with {self.num_parameters:,} parameters, "
+            f"{plan.name}: {'ranker' if plan.blend else plan.model.name} with {self.num_parameters:,} parameters, "
             f"{plan.train.num_rows:,} rows to learn from, "
             f"{f'{plan.valid.num_rows:,}' if plan.valid else 'none'} to judge by, "
             f"{self.ranks.size} {'rank' if self.ranks.size == 1 else 'ranks'} on {self.device.type}"
             + (f", goes on after epoch {state.epoch}" if state.epoch else "")
         )
         if state.epoch < plan.end and isinstance(self.model, Model):
-            self.report(f"{plan.task}: {self._memory(self.model)}")
+            self.report(f"{plan.name}: {self._memory(self.model)}")
         for note in notes:
-            self.report(f"{plan.task}: {note}")
+            self.report(f"{plan.name}: {note}")
         while state.epoch < plan.end and (state.epoch == 0 or state.epoch - state.best_epoch < plan.fit.patience):
             state = self._epoch(state)
             if self.ranks.rank == 0:
                 self.checkpoints.save(Checkpoint(state=state, tensors=self._packed()))
         if state.epoch < plan.end:
-            self.report(f"{plan.task}: stopped after epoch {state.epoch}, the best was epoch {state.best_epoch}")
+            self.report(f"{plan.name}: stopped after epoch {state.epoch}, the best was epoch {state.best_epoch}")
         return Fitted(
             weights=self._best_weights(state),
             best_epoch=state.best_epoch,
@@ -134,18 +138,18 @@ class _Fit:
         losses, steps = self._train(number)
         trained = time.monotonic() - started
         pace = {"steps_per_s": steps / trained, "sequences_per_s": steps * self.plan.fit.batch_size / trained}
-        verdict = self._judge(self.plan.valid) if self.plan.valid else None
+        verdict = self._judge()
         seconds = time.monotonic() - started
         metrics = verdict.metrics if verdict else {}
         entry = {"epoch": number, **losses, "steps": steps, "seconds": seconds, **pace, **metrics}
-        shown = "".join(f", {name} {value:.4f}" for name, value in metrics.items() if name != "rows")
+        shown = "".join(f", {name} {value:.4f}" for name, value in metrics.items() if name.split(".")[-1] not in ("rows", "value"))
         self.report(
-            f"{self.plan.task}: epoch {number} of {self.plan.end}, {steps} steps, {_told(losses)}{shown}, {seconds:.0f} s, "
+            f"{self.plan.name}: epoch {number} of {self.plan.end}, {steps} steps, {_told(losses)}{shown}, {seconds:.0f} s, "
             f"{pace['steps_per_s']:.1f} steps/s, {pace['sequences_per_s']:,.0f} sequences/s"
         )
         if state.epoch == 0:
             what, size = footprint.peak(self.device)
-            self.report(f"{self.plan.task}: {footprint.readable(size)} was the most {what} in epoch {number}")
+            self.report(f"{self.plan.name}: {footprint.readable(size)} was the most {what} in epoch {number}")
         state = replace(state, epoch=number, history=(*state.history, entry))
         if verdict is None:
             return replace(state, best_epoch=number)
@@ -158,12 +162,13 @@ class _Fit:
         self.model.train()
         fit = self.plan.fit
         sums, step, told = dict.fromkeys(self.optimizers, (0.0, 0.0)), 0, time.monotonic()
-        with closing(self._batches(self.plan.train, epoch=epoch, shuffle=True, drop_uneven=True)) as rows:
-            for step, batch in enumerate(rows, start=1):
+        with closing(self._steps(epoch)) as rows:
+            for step, batches_of in enumerate(rows, start=1):
                 self.model.noise.manual_seed(_seed(self.plan.seed, "noise", epoch, step))
-                changed = self._augmented(batch, epoch, step)
+                changed = {task: self._augmented(task, batch, epoch, step) for task, batch in batches_of.items()}
                 with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-                    for loss in self.model.step(changed):
+                    learnt = self.model.step(changed) if isinstance(self.model, Shared) else self.model.step(changed[self.plan.task])
+                    for loss in learnt:
                         summed, targets = self._descend(loss, epoch, step)
                         total, count = sums[loss.optimizer]
                         sums[loss.optimizer] = (total + summed, count + targets)
@@ -171,20 +176,41 @@ class _Fit:
                     self.average.follow((epoch - 1) * self.steps_per_epoch + step)
                 if time.monotonic() - told > LINE_EVERY_S:
                     told = time.monotonic()
-                    self.report(f"{self.plan.task}: epoch {epoch}, step {step} of {self.steps_per_epoch}, {_told(_means(sums))}")
+                    self.report(f"{self.plan.name}: epoch {epoch}, step {step} of {self.steps_per_epoch}, {_told(_means(sums))}")
                 if step == fit.max_steps:
                     break
         means = _means(sums)
         if means["targets"] == 0:
             raise TrainingError(
-                "there is nothing to learn: no training row has a target", where=self.plan.task, fix="Lower sequences.min_item_count."
+                "there is nothing to learn: no training row has a target", where=self.plan.name, fix="Lower sequences.min_item_count."
             )
         return means, step
 
-    def _augmented(self, batch: Batch[Tensor], epoch: int, step: int) -> Batch[Tensor]:
+    def _steps(self, epoch: int) -> Generator[dict[str, Batch[Tensor]]]:
+        """Each step's batch of each task. An epoch is a pass over the longest rows; shorter ones begin again as often as it takes."""
+        streams: dict[str, Generator[Batch[Tensor]]] = {}
+        passes = dict.fromkeys(self.tasks, 0)
+        try:
+            for _ in range(max(self.steps_of.values())):
+                batch: dict[str, Batch[Tensor]] = {}
+                for task, (own, _) in self.tasks.items():
+                    found = next(streams[task], None) if task in streams else None
+                    if found is None:
+                        most = math.ceil(max(self.steps_of.values()) / max(1, self.steps_of[task]))  # passes an epoch
+                        number = (epoch - 1) * most + passes[task] + 1
+                        passes[task] += 1
+                        streams[task] = self._batches(own, own.train, epoch=number, shuffle=True, drop_uneven=True)
+                        found = next(streams[task])
+                    batch[task] = found
+                yield batch
+        finally:
+            for stream in streams.values():
+                stream.close()
+
+    def _augmented(self, task: str, batch: Batch[Tensor], epoch: int, step: int) -> Batch[Tensor]:
         seed = _seed(self.plan.seed, "augment", epoch, step)
         fit, ranks = self.plan.fit, self.ranks
-        return augmented(batch, fit.augment, self.similar, seed, batch_size=fit.batch_size, rank=ranks.rank, size=ranks.size)
+        return augmented(batch, fit.augment, self.similar[task], seed, batch_size=fit.batch_size, rank=ranks.rank, size=ranks.size)
 
     def _descend(self, loss: Loss, epoch: int, step: int) -> tuple[float, float]:
         """One optimizer's step on the mean over all ranks' targets → the summed loss and the count."""
@@ -192,56 +218,58 @@ class _Fit:
         if not math.isfinite(summed):
             raise DivergedError(
                 f"the loss is {summed} in epoch {epoch}, step {step}",
-                where=self.plan.task,
+                where=self.plan.name,
                 fix="Lower fit.learning_rate, or set fit.clip_norm to 1.",
             )
         return summed, count
 
+    def _judge(self) -> Verdict | None:
+        """Of several tasks, all together; None without validation rows."""
+        with self.average.in_place() if self.average is not None else nullcontext():
+            verdicts = {task: self._judge_task(own, model, own.valid) for task, (own, model) in self.tasks.items() if own.valid}
+        if len(self.tasks) == 1:
+            return verdicts.get(self.plan.task)
+        return together(verdicts, {task: own.weight for task, (own, _) in self.tasks.items()}) if verdicts else None
+
     @torch.no_grad()
-    def _judge(self, valid: Pin) -> Verdict:
+    def _judge_task(self, plan: Plan, model: Model | Blend, valid: Pin) -> Verdict:
         self.model.eval()
-        plan = self.plan
         judge = judge_for(plan.head, plan.label, leave_out_seen=plan.leave_out_seen, days=plan.sizes.days)
-        watched = self.model if isinstance(self.model, Model) and self.model.num_observed else None
+        watched = model if isinstance(model, Model) and model.num_observed else None
         observed = torch.zeros(watched.num_observed if watched else 0, dtype=torch.float64)
-        with (
-            self.average.in_place() if self.average is not None else nullcontext(),
-            closing(self._batches(valid, epoch=0, shuffle=False, drop_uneven=False)) as rows,
-        ):
+        with closing(self._batches(plan, valid, epoch=0, shuffle=False, drop_uneven=False)) as rows:
             for batch in rows:
-                judge.add(self.model, batch)
+                judge.add(model, batch)
                 if watched:
                     observed += watched.observe(batch)
         self.ranks.add_up([judge.sums, *([observed] if watched else [])], "judge")
         health = watched.health(observed) if watched else None
         if health and health.ailment:
-            raise DivergedError(health.ailment, where=self.plan.task, fix="Lower fit.learning_rate, or choose another size or loss.")
+            raise DivergedError(health.ailment, where=plan.task, fix="Lower fit.learning_rate, or choose another size or loss.")
         verdict = judge.verdict()
         if verdict is None:
             raise TrainingError(
                 "no validation row has anything to judge by",
-                where=self.plan.task,
+                where=plan.task,
                 fix="Set sequences.valid_from earlier, so that validation time has more events.",
             )
         if health:
             verdict = replace(verdict, metrics={**verdict.metrics, **health.metrics})
         if not math.isfinite(verdict.value):
-            raise DivergedError(
-                "the scores are not finite", where=self.plan.task, fix="Lower fit.learning_rate, or set fit.clip_norm to 1."
-            )
+            raise DivergedError("the scores are not finite", where=plan.task, fix="Lower fit.learning_rate, or set fit.clip_norm to 1.")
         return verdict
 
-    def _batches(self, pin: Pin, *, epoch: int, shuffle: bool, drop_uneven: bool) -> Generator[Batch[Tensor]]:
+    def _batches(self, plan: Plan, pin: Pin, *, epoch: int, shuffle: bool, drop_uneven: bool) -> Generator[Batch[Tensor]]:
         rows = self.feed(
             pin,
             rank=self.ranks.rank,
             size=self.ranks.size,
-            batch_size=self.plan.fit.batch_size,
-            features=self.plan.features,
-            labels=(self.plan.label,),
-            facts=self.plan.facts,
+            batch_size=plan.fit.batch_size,
+            features=plan.features,
+            labels=(plan.label,),
+            facts=plan.facts,
             epoch=epoch,
-            seed=self.plan.seed,
+            seed=plan.seed,
             shuffle=shuffle,
             drop_uneven=drop_uneven,
         )
@@ -284,8 +312,12 @@ def fitted_network(plan: str, weights: str) -> Model:
     return model.eval().requires_grad_(False)
 
 
-def _model(plan: Plan) -> Model | Blend:
+def _model(plan: Plan) -> Model | Blend | Shared:
     """What is to be fitted, as it starts."""
+    if plan.companions:
+        parts = {task: _model(own) for task, own in plan.tasks.items()}
+        weights = {task: own.weight for task, own in plan.tasks.items()}
+        return Shared({task: part for task, part in parts.items() if isinstance(part, Model)}, weights)
     if plan.blend is None:
         objective = Objective(**plan.fit.loss.objective)
         return build(plan.model.name, head=plan.head, label=plan.label, sizes=plan.sizes, objective=objective, **plan.options)
@@ -294,6 +326,10 @@ def _model(plan: Plan) -> Model | Blend:
     assert plan.start is not None
     model.load_state_dict(safetensors.torch.load_file(plan.start))
     return model
+
+
+def _part(model: Model | Blend | Shared, task: str) -> Model | Blend:
+    return model.part(task) if isinstance(model, Shared) else model
 
 
 def _similar(plan: Plan, tables: dict[str, Tensor]) -> Tensor | None:

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from foretaste.contract import SERIES_FEATURES, Sizes
@@ -29,6 +29,9 @@ class Plan:
              `similar` (num_items, k), the items that come with each item most often, PAD where there are fewer
     next_only: the first item of a label is what is asked for, not all of them
     blend, start: fit the ranker of a blend instead of `model`: what models.restored builds it from, and the file of all its tensors
+    weight: how much the task counts for beside its companions
+    companions: the other tasks on the same encoder, fitted together with this one (models/shared.py): rows, head and tables are theirs;
+             model (facts apart), fit, seed and folder are alike
     """
 
     task: str
@@ -48,6 +51,18 @@ class Plan:
     next_only: bool = True
     blend: Mapping[str, Any] | None = None
     start: str | None = None
+    weight: float = 1.0
+    companions: tuple["Plan", ...] = ()
+
+    @property
+    def tasks(self) -> dict[str, "Plan"]:
+        """Each task that is fitted, with a plan of its own."""
+        return {each.task: each for each in (replace(self, companions=()), *self.companions)}
+
+    @property
+    def name(self) -> str:
+        """What is fitted, in words."""
+        return f"{' + '.join(self.tasks)}" if self.companions else self.task
 
     @property
     def end(self) -> int:
@@ -86,10 +101,12 @@ class Plan:
             "rows": [self.train.to_json(), self.valid.to_json() if self.valid else None, self.leave_out_seen],
             "blend": [self.blend, self.next_only],
         }
+        if self.companions:
+            what["together"] = [self.weight, *[[each.weight, each.digest] for each in self.companions]]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
-        apart = ("model", "fit", "sizes", "train", "valid")
+        apart = ("model", "fit", "sizes", "train", "valid", "companions")
         plain = [each.name for each in dataclasses.fields(self) if each.name not in apart]
         fields = {name: getattr(self, name) for name in plain}
         nested = {
@@ -98,6 +115,7 @@ class Plan:
             "sizes": dataclasses.asdict(self.sizes),
             "train": self.train.to_json(),
             "valid": self.valid.to_json() if self.valid else None,
+            "companions": [each.to_json() for each in self.companions],
         }
         return json.dumps(fields | nested)
 
@@ -109,6 +127,7 @@ class Plan:
         fields["sizes"] = Sizes(**fields["sizes"])
         fields["train"] = Pin.from_json(fields["train"])
         fields["valid"] = Pin.from_json(fields["valid"]) if fields["valid"] else None
+        fields["companions"] = tuple(cls.from_json(each) for each in fields["companions"])
         return cls(**fields)
 
 
@@ -121,6 +140,7 @@ class Fitted:
     value:       of the best epoch, what it was chosen by: the larger the better
     metrics:     of the best epoch, on the validation rows; none where there were none
     calibration: slope and intercept of a binary head's logits; None for others
+                 of several tasks together, names of metrics and of these begin with the task's and a point, and `value` is among them
     history:     one entry an epoch: epoch, loss (mean over targets; `loss of …` each of several optimizers), targets, steps, seconds (with
                  judging), steps_per_s and sequences_per_s (without), and the validation metrics
     notes:       what else is worth a line, such as a broken checkpoint or a lost rank

@@ -1,0 +1,131 @@
+"""What a fit of a task is told: its rows, pinned, how large things are, and what is counted before it learns."""
+
+import math
+import shutil
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from safetensors.numpy import save_file
+
+from foretaste.contract import FIRST_INDEX, PAD, WORDS_PER_ITEM
+from foretaste.counting.attributes import combinations, most_frequent
+from foretaste.counting.pairs import companions
+from foretaste.counting.popularity import events_of_items
+from foretaste.errors import ModelError, SettingsError
+from foretaste.feed.pin import pin, rows_of
+from foretaste.feed.snapshot import Pin, divided
+from foretaste.models import MODELS
+from foretaste.settings import Settings, TaskSettings
+from foretaste.tables import TABLES, Warehouse, items
+from foretaste.tables.items import ITEMS
+from foretaste.tables.sequences import SEQUENCES
+from foretaste.tables.vocabulary import VOCABULARY, sizes
+from foretaste.tasks import Task
+from foretaste.training.plan import Plan
+
+_DAY = timedelta(days=1)
+APART = 5  # of the training users one in so many stays unknown to a model that writes rows: see steps/likeness.py
+NUM_SIMILAR = 20  # items that one may be substituted by
+
+
+def versions_of(warehouse: Warehouse, task: Task) -> dict[str, int]:
+    """The newest rows that the task learns from, and the vocabulary that sequences were written with. TableError where there are none."""
+    table = TABLES[task.table]
+    warehouse.read(table)
+    version = warehouse.built_from(SEQUENCES).get("vocabulary")
+    words = version if isinstance(version, int) else warehouse.version(VOCABULARY)
+    return {table.name: warehouse.version(table), VOCABULARY.name: words}
+
+
+def planned(
+    warehouse: Warehouse, settings: Settings, task: Task, chosen: TaskSettings, versions: dict[str, int], folder: str | None = None
+) -> Plan:
+    """folder: for checkpoints and weights, beside those of tasks, unless it is the task's own"""
+    version, table = versions[task.table], TABLES[task.table]
+    known = sizes(warehouse.read(VOCABULARY, versions[VOCABULARY.name]))
+    row = warehouse.read(table, version).select(F.size("item" if table is SEQUENCES else "units")).head()
+    plan = Plan(
+        task=task.name,
+        head=task.head,
+        label=task.label.name,
+        model=chosen.model,
+        fit=chosen.fit,
+        sizes=replace(known, length=row[0] if row else known.length, days=math.ceil((chosen.within or settings.sequences.horizon) / _DAY)),
+        train=learnt(warehouse, task, version),
+        valid=pin(warehouse, "valid", task.judged_cut(settings.sequences.judged_cut), version, table),
+        seed=settings.training.seed,
+        folder=f"{warehouse.path}/checkpoints/{folder or task.name}",
+        threads=settings.training.threads,
+        leave_out_seen=settings.evaluation.leave_out_seen,
+        next_only=settings.sequences.judged_cut == "event",
+    )
+    if not settings.training.resume:
+        shutil.rmtree(plan.folder, ignore_errors=True)
+    substitutes = any(variant.fit.augment.substitute for variant in variants(chosen))
+    return replace(plan, tables=tables_for(warehouse, plan, versions[VOCABULARY.name], with_similar=substitutes))
+
+
+def learnt(warehouse: Warehouse, task: Task, version: int) -> Pin:
+    """The training rows that the task's model learns from: all, but for one that writes rows: they resemble people, and copy none."""
+    pinned = pin(warehouse, "train", task.train_cut, version, TABLES[task.table])
+    return divided(pinned, APART)[0] if task.writes_sequences else pinned
+
+
+def _content(warehouse: Warehouse, num_items: int, vocabulary: int) -> NDArray[np.int32]:
+    """(num_items, WORDS_PER_ITEM): what each item of the vocabulary is, PAD where its description has fewer words."""
+    if not warehouse.exists(ITEMS) or warehouse.read(ITEMS).isEmpty():
+        raise SettingsError("no item is described, so there is no content", where="source.items", fix="Ingest a file of items.")
+    known = warehouse.read(VOCABULARY, vocabulary).where("field = 'item'").select(F.col("value").alias("item_id"), "index")
+    found = known.join(items.content(warehouse.read(ITEMS)), on="item_id", how="inner").select("index", "words").toPandas()
+    words = np.full((num_items, WORDS_PER_ITEM), PAD, dtype=np.int32)
+    for index, codes in zip(found["index"], found["words"], strict=True):
+        words[index, : len(codes)] = codes
+    return words
+
+
+def tables_for(warehouse: Warehouse, plan: Plan, vocabulary: int, *, with_similar: bool) -> str | None:
+    """Writes what is counted in its rows before an items head learns (see Plan.tables). As large as the vocabulary."""
+    if plan.head != "items":
+        return None
+    rows = rows_of(warehouse, plan.train)
+    counts = events_of_items(rows).toPandas()
+    popularity = np.ones(plan.sizes.num_items - FIRST_INDEX, dtype=np.float32)  # nothing is impossible
+    popularity[counts["item"].to_numpy() - FIRST_INDEX] += counts["events"].to_numpy()
+    tables: dict[str, NDArray[Any]] = {"popularity": popularity}
+    if with_similar:
+        tables["similar"] = _similar(rows, plan.sizes.num_items)
+    if plan.model.content:
+        tables["content"] = _content(warehouse, plan.sizes.num_items, vocabulary)
+    if MODELS[plan.model.name].reads_categories:
+        tables["category"] = most_frequent(combinations(rows, ("category",)), "category", plan.sizes.num_items)
+    path = Path(plan.folder) / "tables.safetensors"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tables, path)
+    except OSError as error:
+        raise ModelError(
+            f"the counts cannot be written: {error.strerror}", where=str(path), fix="Make room there, or set warehouse.path."
+        ) from error
+    return str(path)
+
+
+def _similar(rows: DataFrame, num_items: int) -> NDArray[np.int32]:
+    """(num_items, NUM_SIMILAR): the items that are in the same histories as each most often, PAD where there are fewer."""
+    lists = companions(rows, num_items, keep=NUM_SIMILAR)
+    offset, neighbour = lists["offset"], lists["neighbour"]
+    item = np.repeat(np.arange(num_items), np.diff(offset))
+    similar = np.full((num_items, NUM_SIMILAR), PAD, dtype=np.int32)
+    similar[item, np.arange(len(neighbour)) - offset[item]] = neighbour
+    return similar
+
+
+def variants(settings: TaskSettings) -> list[TaskSettings]:
+    """These settings, and each with one of the values that a search may try."""
+    over = settings.search.over.items() if settings.search else ()
+    return [settings, *(settings.altered({key: value}) for key, values in over for value in values)]
