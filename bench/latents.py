@@ -69,7 +69,7 @@ def compared(warehouse: Warehouse, chosen: Settings) -> Comparison:
     """The three regressions on the test rows of `returns`; `latents` is the one that the others are compared with."""
     stored = registry.load(warehouse.path, TASK)
     rows = warehouse.read(SEQUENCES, stored.tables[SEQUENCES.name])
-    features = tuple(dict.fromkeys((*stored.model["features"], *RFM_FEATURES)))
+    features = tuple(dict.fromkeys((*stored.features, *RFM_FEATURES)))
     of_model = partial(Latents, root=warehouse.path, version=stored.version, batch_size=chosen.scoring.batch_size)
     numbers: dict[str, Numbers] = {"latents": of_model(), "rfm": rfm, "both": of_model(with_rfm=True)}
     learnt = rows.where(f"split = 'train' and cut = '{JUDGED.train_cut}'")

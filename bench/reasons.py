@@ -45,7 +45,7 @@ def main(
     warehouse = Warehouse(spark_session(chosen.spark), chosen.warehouse)
     stored = registry.load(warehouse.path, task)
     wanted = chosen.scoring.reasons or ReasonSettings()
-    rows = judged_rows(warehouse.read(SEQUENCES, stored.tables[SEQUENCES.name]), chosen, TASKS[task], stored.model["features"], ("test",))
+    rows = judged_rows(warehouse.read(SEQUENCES, stored.tables[SEQUENCES.name]), chosen, TASKS[task], stored.features, ("test",))
     few = rows.orderBy("user_hash").limit(users)._collect_as_arrow()
     batch = _joined([to_batch(part) for part in few])
     hashes = np.concatenate([part.column("user_hash").to_numpy() for part in few])
@@ -57,7 +57,7 @@ def main(
             started = time.perf_counter()
             position, _ = scorer.top_k(batch, chosen.scoring.top_k)
             if with_reasons:
-                look.of(scorer, batch, position, stored.item_ids(), stored.model["features"], {})
+                look.of(scorer, batch, position, stored.item_ids(), stored.features, {})
             seconds[with_reasons].append(time.perf_counter() - started)
     plain, more = (statistics.median(seconds[kind]) for kind in (False, True))
     print(f"{task}, {len(hashes):,} users, {wanted.tried} items tried for {wanted.targets} targets each: {plain:.2f} s without reasons, "

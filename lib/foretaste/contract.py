@@ -15,7 +15,7 @@ UNKNOWN = 1  # present, but not in the vocabulary (or not given)
 FIRST_INDEX = 2  # the first real item, category or price bucket
 
 EVENT_TYPES = (
-    "view", "cart", "remove", "wish", "purchase", "search", "exposure", "coupon", "like", "share", "start", "finish", "other",
+    "view", "cart", "remove", "wish", "purchase", "search", "exposure", "coupon", "like", "share", "start", "finish", "other", "control",
 )  # fmt: skip
 EVENT_CODES: Mapping[str, int] = {name: code for code, name in enumerate(EVENT_TYPES, start=1)}
 
@@ -25,7 +25,7 @@ NUM_HOURS = 24
 NUM_WEEKDAYS = 7
 NUM_MONTHDAYS = 31
 SPLITS = ("train", "valid", "test")
-CUTS = ("window", "calendar", "event", "exposure")
+CUTS = ("window", "calendar", "event", "exposure", "trial")
 DAILY = ("survival", "incidence")  # heads that answer day by day, see `answers_of`: who stays away, or the other way round, who comes
 SCALARS = ("length", "fresh", "recency")
 FACTS = (
@@ -150,6 +150,7 @@ class Future:
     known: (N,) int64, microseconds: what happened before this moment lies in the split
     answer: (N,) int64, microseconds: when the row's campaign was first answered, at as_of or later, in the split; far ahead if never
     asked_until: (N,) int64: when answering ends; far ahead where all of it lies in the split, and as_of where the row has no campaign
+    reached: (N,) int32: of rows of a trial, 1 where the campaign reached the user and 0 where it left the user out; -1 of other rows
     """
 
     start: NDArray[np.int64]
@@ -163,6 +164,7 @@ class Future:
     known: NDArray[np.int64]
     answer: NDArray[np.int64]
     asked_until: NDArray[np.int64]
+    reached: NDArray[np.int32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,9 +211,9 @@ class Label:
 
 
 def answers_of(head: str, waited: Any, days: int) -> Any:
-    """1 or 0, or -1 where less than so many days are known, for a head of DAILY. numpy or torch, (N, 2) → (N,).
+    """1 or 0, or -1 where less than so many days are known, for a head of DAILY, or for "uplift". numpy or torch, (N, 2) → (N,).
 
-    "survival": 1 for who did not come within them; "incidence": 1 for who did.
+    "survival": 1 for who did not come within them; "incidence" and "uplift": 1 for who did.
     waited: the day on which somebody came, from 1 on, or 0, and of how many whole days it is known at all. Who came on a day that is
     known of a time that is not known whole tells nothing either: else those who came would be counted more often than those who did not.
 
@@ -220,4 +222,4 @@ def answers_of(head: str, waited: Any, days: int) -> Any:
     """
     day, known = waited[:, 0], waited[:, 1]
     came = (day >= 1) & (day <= days)
-    return (1 * (came if head == "incidence" else ~came) + 1) * (known >= days) - 1
+    return (1 * (~came if head == "survival" else came) + 1) * (known >= days) - 1

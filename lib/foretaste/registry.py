@@ -87,12 +87,22 @@ class StoredModel:
     def where(self) -> str:
         return f"{self.name} version {self.version}, {self.folder}"
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Those of a row that it reads, also for the latent numbers of another model."""
+        return tuple(dict.fromkeys((*self.model["features"], *(self.model.get("latents") or {"features": ()})["features"])))
+
+    @property
+    def judged_weights(self) -> Path:
+        """The file of the weights from before it learnt from validation time too, where it did."""
+        return Path(self.folder) / (JUDGED if self.judged_sha256 else WEIGHTS)
+
     def network(self, *, judged: bool = False) -> Model | Counted | Blend:
         """The network with its weights, ready to score on the CPU; ModelError where they are cut short or of another vocabulary.
 
         judged: with those from before it learnt from validation time too
         """
-        path = Path(self.folder) / (JUDGED if judged and self.judged_sha256 else WEIGHTS)
+        path = self.judged_weights if judged else Path(self.folder) / WEIGHTS
         try:
             data = path.read_bytes()
         except OSError as error:

@@ -2,7 +2,7 @@ import torch
 
 from foretaste.contract import Batch
 from foretaste.models import Objective
-from foretaste.models.heads import BinaryHead, ItemsHead, SurvivalHead, next_item_targets
+from foretaste.models.heads import BinaryHead, IncidenceHead, ItemsHead, SurvivalHead, UpliftHead, next_item_targets
 
 
 def left_aligned(item: list[list[int]], length: list[int], fresh: list[int], first_of_label: list[int]) -> Batch[torch.Tensor]:
@@ -107,3 +107,29 @@ def test_facts_go_straight_to_the_answer_too() -> None:
         facts={name: torch.tensor(values, dtype=torch.int32) for name, values in facts.items()},
     )
     torch.testing.assert_close(head.score(state, batch), torch.tensor([2.0 * 0.6931472 + 0.5, -1.3862944]))
+
+
+def test_the_uplift_head_learns_each_arm_from_its_own_rows_and_scores_their_difference() -> None:
+    """The first row was left out and came on day 2 of 2, the second was reached and did not come in the 2 days that are known of it."""
+    torch.manual_seed(0)
+    head, state = UpliftHead(width=4, facts=(), days=3), torch.randn(2, 1, 4)
+    length = torch.tensor([1, 1])
+    batch = Batch(
+        features={"item": torch.zeros(2, 1, dtype=torch.int32)},
+        length=length,
+        fresh=length,
+        recency=torch.tensor([3, 20], dtype=torch.int32),
+        labels={"trial": torch.tensor([[2, 2, 0], [0, 2, 1]])},
+    )
+    left_out, reached = head.arms
+    assert isinstance(left_out, IncidenceHead)
+    assert isinstance(reached, IncidenceHead)
+    last = state[:, 0]
+    expected = torch.sigmoid(reached.score(last, batch)) - torch.sigmoid(left_out.score(last, batch))
+    torch.testing.assert_close(head.score(last, batch), expected)
+    hazards, labels = head.select(state, batch, "trial")
+    assert labels.tolist() == [[2, 2], [0, 2]]
+    torch.testing.assert_close(hazards, torch.stack([left_out.answer(last, batch)[0], reached.answer(last, batch)[1]]))
+    head.loss(hazards[:1], labels[:1], torch.Generator()).backward()
+    assert all(parameter.grad is None or not parameter.grad.any() for parameter in reached.parameters())
+    assert any(parameter.grad is not None and parameter.grad.any() for parameter in left_out.parameters())

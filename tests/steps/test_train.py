@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -12,6 +13,7 @@ from foretaste import registry
 from foretaste.contract import FACTS, FEATURES
 from foretaste.counting.popularity import events_of_items
 from foretaste.errors import SettingsError, TableError
+from foretaste.models import Model
 from foretaste.settings import Settings, load
 from foretaste.steps.planning import _similar
 from foretaste.steps.train import train
@@ -59,7 +61,8 @@ def sequence_rows(split: str, cut: str, number: int) -> list[tuple[Any, ...]]:
     labels = [
         *(batch.facts[name].tolist() for name in FACTS),
         wide.tolist(),
-        np.zeros((number, 2), dtype=np.int32).tolist(),  # of campaigns
+        np.zeros((number, 2), dtype=np.int32).tolist(),  # of campaigns, and of trials
+        np.zeros((number, 3), dtype=np.int32).tolist(),
         batch.labels["next_activity"].tolist(),
         batch.labels["returns"].tolist(),
         [None] * number,
@@ -181,6 +184,39 @@ def test_without_sequences_it_says_which_job_writes_them(warehouse: Warehouse) -
         train(warehouse, settings())
 
 
+def test_a_model_reads_the_latent_numbers_of_another(warehouse: Warehouse) -> None:
+    """Who returns is told by the last item, and the network reads no item: it knows by the numbers that another model makes of them."""
+    write_tables(warehouse)
+    vae = {"name": "vae", "size": "tiny", "latent": 4, "kl_weight": 0.01, "dropout": 0.0}
+    blind = {"name": "gru", "embedding": 4, "hidden": [8], "features": ["gap"], "dropout": 0.0}
+    fits = {"latents": {**FIT, "epochs": 20, "patience": 20}, "returns": {**FIT, "epochs": 20, "patience": 20}}
+    tasks = {
+        "latents": {"model": vae, "fit": fits["latents"]},
+        "returns": {"model": {**blind, "latents": True}, "fit": fits["returns"]},
+    }
+    train(warehouse, settings(tasks=tasks))
+    latents, returns = (registry.load(warehouse.path, name) for name in tasks)
+    assert returns.metrics["roc_auc"] > 0.95
+    assert set(returns.features) == {"gap", "item"}
+    read, made = returns.network(), latents.network()
+    assert isinstance(read, Model)
+    assert read.reader is not None
+    for name, tensor in made.state_dict().items():
+        assert torch.equal(tensor, read.reader.state_dict()[name])  # which learnt nothing more
+    train(warehouse, settings(tasks={"returns": {"model": blind, "fit": {**fits["returns"], "epochs": 5}}}))
+    assert registry.load(warehouse.path, "returns", 2).metrics["roc_auc"] < 0.7
+
+
+def test_latent_numbers_that_are_not_there_are_refused(warehouse: Warehouse) -> None:
+    write_tables(warehouse)
+    wants = {"model": {"name": "gru", "size": "tiny", "latents": True}, "fit": FIT}
+    with pytest.raises(SettingsError, match="no model of task latents is there") as refused:
+        train(warehouse, settings(tasks={"returns": wants}))
+    assert refused.value.where == "tasks.returns.model.latents"
+    with pytest.raises(SettingsError, match="only a model that answers for a user as a whole reads latents"):
+        train(warehouse, settings(tasks={"interest": wants}))
+
+
 def test_tasks_take_the_shared_encoder_where_validation_is_the_better_for_it(warehouse: Warehouse) -> None:
     """interest by itself hardly moves, returns learns well: the one takes the encoder that both learnt on, the other does not."""
     write_tables(warehouse)
@@ -213,7 +249,7 @@ def test_tasks_take_the_shared_encoder_where_validation_is_the_better_for_it(war
         ({"weights": {"interest": 1.0}}, "shared.weights"),
         ({"weights": {"interest": 1.0, "returns": 0.0}}, "shared.weights.returns"),
         ({"model": {"name": "vae"}}, "vae has no encoder to share"),
-        ({"model": {"name": "gru", "facts": ["idle_hours"]}}, "each task reads its own"),
+        ({"model": {"name": "gru", "facts": ["idle_hours"]}}, "no two tasks read the same"),
         ({"fit": {"augment": {"vae": 1.0}}}, "only a task by itself"),
     ],
 )

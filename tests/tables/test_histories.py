@@ -60,7 +60,7 @@ def by_user(*batches: pa.RecordBatch) -> dict[str, dict[str, list[Any]]]:
             }
             assert events.contacts is not None
             those = slice(events.contacts.offset[place], events.contacts.offset[place + 1])
-            columns = (events.contacts.time[those] // SECOND, events.contacts.campaign[those], events.contacts.is_answer[those])
+            columns = (events.contacts.time[those] // SECOND, events.contacts.campaign[those], events.contacts.kind[those])
             found[user]["contacts"] = [list(contact) for contact in zip(*(column.tolist() for column in columns), strict=True)]
     return found
 

@@ -95,6 +95,7 @@ SPRING = Campaigns(
     ends=np.array([(_seconds(130)) * 1_000_000, _seconds(170) * 1_000_000], dtype=np.int64),
     items=(np.array([2], dtype=np.int32), np.array([3, 4], dtype=np.int32)),
     categories=(np.array([2], dtype=np.int32), np.array([], dtype=np.int32)),
+    has_control=np.array([False, True]),
 )
 
 
@@ -125,7 +126,7 @@ def test_a_row_for_each_user_whom_a_campaign_reached(spark: SparkSession, words:
         ("ann", "may", 2, 2, 2),
         ("bob", "may", 1, 0, 0),
     ]
-    others = built.where("cut != 'exposure'").drop("exposures", "answers")
+    others = built.where("cut NOT IN ('exposure', 'trial')").drop("exposures", "answers")
     without = sequences.build(sessions, words, settings(), BOUNDS, ["train"]).drop("exposures", "answers")
     assert others.exceptAll(without).isEmpty()  # campaigns change nothing else
 

@@ -9,6 +9,7 @@ from foretaste.tasks.campaign import answer_day
 from foretaste.tasks.churn import next_activity
 from foretaste.tasks.interest import NUM_NEXT_ITEMS, next_items
 from foretaste.tasks.returns import returns
+from foretaste.tasks.uplift import trial
 
 
 def future(start: list[int], stop: list[int], item: list[int], **others: list[float]) -> Future:
@@ -23,6 +24,7 @@ def future(start: list[int], stop: list[int], item: list[int], **others: list[fl
         event=np.ones_like(items),
         is_active=np.array(others.get("is_active", [0] * len(item)), dtype=np.bool_),
         reach=np.array(others.get("reach", stop), dtype=np.int64),
+        reached=np.array(others.get("reached", [-1] * len(start)), dtype=np.int32),
         **days,
     )
 
@@ -82,6 +84,15 @@ def test_the_day_of_the_answer_to_a_campaign() -> None:
     assert found[:4].tolist() == [[3, 9], [1, 9], [0, 9], [0, 9]]
     assert answers_of("survival", found, 28).tolist() == [-1, -1, -1, -1, 1]
     assert answers_of("incidence", found, 3).tolist() == [1, 1, 0, 0, 0]
+
+
+def test_a_trial_tells_when_somebody_came_and_whether_reached() -> None:
+    """A purchase on day 3. Rows of a trial on day 1, reached, and on day 4, left out; and one of no trial."""
+    times = {"time": [3], "is_active": [1], "as_of": [1, 4, 1], "known": [10] * 3}
+    found = trial(future([0, 1, 0], [1, 1, 1], [2], reach=[1, 1, 1], reached=[1, 0, -1], **times))
+    assert found.tolist() == [[2, 9, 1], [0, 6, 0], [0, 0, 0]]
+    assert answers_of("uplift", found, 6).tolist()[:2] == [1, 0]
+    assert answers_of("uplift", found, 7).tolist()[:2] == [1, -1]
 
 
 def test_every_task_has_its_label_in_its_table() -> None:

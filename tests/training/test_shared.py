@@ -1,6 +1,5 @@
 """Several tasks on one encoder: the circle of toys.py, of which one task learns what follows, one where it stands, one who comes back."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 import safetensors.torch
 import torch
 
-from foretaste.contract import Batch
 from foretaste.models import build, of_task
 from foretaste.training.judge import Verdict, together
 from foretaste.training.loop import _Fit, fit
@@ -77,20 +75,15 @@ def test_what_is_left_of_a_task_is_a_model_as_any_other_of_its_kind(tmp_path: Pa
             assert (1 / ranks.double()).mean().item() == pytest.approx(result.metrics["interest.mrr"])
 
 
-def test_a_step_reads_a_batch_of_each_task_and_shorter_rows_begin_again(tmp_path: Path) -> None:
-    """Batches of 12: of 60 rows 5 an epoch, of 24 rows 2, of 130 rows 10, and those make the epoch."""
-    calls: list[tuple[int, int, bool]] = []
-
-    def feed(pin: Any, **options: Any) -> Iterator[Batch[torch.Tensor]]:
-        calls.append((pin.num_rows, options["epoch"], options["shuffle"]))
-        return toys.feed(pin, **options)
-
-    result = fit(shared(tmp_path, epochs=2), Alone(), toys.quiet, feed=feed)
-    assert [entry["steps"] for entry in result.history] == [10, 10]
-    trained = [(rows, number) for rows, number, shuffled in calls if shuffled]
-    assert [number for rows, number in trained if rows == 60] == [1, 2, 3, 4]  # each pass in an order of its own
-    assert [number for rows, number in trained if rows == 24] == list(range(1, 11))
-    assert [number for rows, number in trained if rows == 130] == [1, 2]
+def test_an_epoch_is_a_pass_over_everybodys_rows(tmp_path: Path) -> None:
+    """Batches of 12: of 60 rows 5 an epoch, of 24 rows 2, of 130 rows 10, and those with fewer sit out steps, evenly spread."""
+    learner = _Fit(shared(tmp_path), Alone(), toys.quiet, toys.feed)
+    with closing(learner._steps(1)) as steps:
+        assert [" ".join(batches) for batches in steps] == [
+            "churn", "interest churn", "churn", "interest churn", "returns churn",
+            "interest churn", "churn", "interest churn", "churn", "interest returns churn",
+        ]  # fmt: skip
+    assert [entry["steps"] for entry in fitted(shared(tmp_path, epochs=2)).history] == [10, 10]
 
 
 def test_ranks_learn_what_one_process_learns(tmp_path: Path) -> None:

@@ -122,6 +122,30 @@ def all_facts(batch: Batch[Tensor]) -> Tensor:
     return torch.cat([*amounts, *codes], dim=1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Everybody:
+    """The same effect for everybody, as training rows have it: whom it reaches is drawn at random."""
+
+    effect: float
+
+    def score(self, batch: Batch[Tensor]) -> Tensor:
+        return torch.full((len(batch.length),), self.effect, dtype=torch.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """The chance to come that a logistic regression on who was reached says, less that of one on who was left out. Without the latter it is
+    a response model: who comes, whether because of it or not.
+    """
+
+    reached: LogisticRegression
+    left_out: LogisticRegression | None = None
+
+    def score(self, batch: Batch[Tensor]) -> Tensor:
+        came = torch.sigmoid(self.reached.score(batch))
+        return came if self.left_out is None else came - torch.sigmoid(self.left_out.score(batch))
+
+
 REGRESSIONS: Mapping[str, tuple[Numbers, Sequence[str]]] = {
     "recency": (recency, ()),
     "logistic_rfm": (rfm, RFM_FEATURES),

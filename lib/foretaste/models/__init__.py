@@ -56,9 +56,12 @@ def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def build(name: str, *, head: str, label: str, sizes: Sizes, objective: Objective | None = None, **options: Any) -> Model:
     """The model of that name, freshly initialised from torch's seed. `options` are the other fields of ModelSettings.
 
-    objective: how an items head learns; not needed to score.
+    objective: how an items head learns; not needed to score. An option `latents` is what the model whose numbers it reads is built from.
     """
     chosen = options_of(name, options)
+    latents = chosen.pop("latents", None)
+    if latents:
+        chosen["reader"] = build(**latents, head="items", label="", sizes=sizes)
     if head == "items" and sizes.num_items <= FIRST_INDEX:
         raise ModelError("the vocabulary holds no item to predict", where="vocabulary", fix="Lower sequences.min_item_count.")
     return MODELS[name](head=head, label=label, sizes=sizes, objective=objective or Objective(), **chosen)

@@ -184,6 +184,37 @@ class SurvivalHead(_RowHead):
         return survival_loss(hazards, labels)
 
 
+class UpliftHead(nn.Module):
+    """How much likelier somebody comes because of being reached: a head for those who were left out and one for those who were reached, on
+    one encoder (a T-learner whose two models share what they read; Shalit, Johansson & Sontag 2017, TARNet).
+    """
+
+    def __init__(self, *, width: int, facts: tuple[str, ...], days: int) -> None:
+        super().__init__()
+        self.arms = nn.ModuleList(IncidenceHead(width=width, facts=facts, days=days) for _ in range(2))
+
+    def logits(self, state: Tensor, batch: Batch[Tensor]) -> Tensor:
+        """(B, 2): of the chance that somebody comes in all D days, left out and reached."""
+        return torch.stack([arm.score(state, batch) for arm in self._arms()], dim=1)
+
+    def score(self, state: Tensor, batch: Batch[Tensor]) -> Tensor:
+        """(B,): a difference of two chances, from -1 to 1."""
+        left_out, reached = torch.sigmoid(self.logits(state, batch)).unbind(1)
+        return reached - left_out
+
+    def select(self, states: Tensor, batch: Batch[Tensor], label: str) -> tuple[Tensor, Tensor]:
+        """(B, D) logits of hazards in the arm that each row was in, and (B, 2) of its label, as contract.answers_of has them."""
+        state, told = last(states, batch.length), batch.labels[label]
+        hazards = torch.stack([arm.answer(state, batch) for arm in self._arms()], dim=1)  # (B, 2, D)
+        return hazards[torch.arange(len(hazards), device=hazards.device), told[:, 2].long()], told[:, :2]
+
+    def loss(self, hazards: Tensor, labels: Tensor, noise: torch.Generator) -> Tensor:
+        return survival_loss(hazards, labels)
+
+    def _arms(self) -> list["IncidenceHead"]:
+        return [arm for arm in self.arms if isinstance(arm, IncidenceHead)]
+
+
 class CountsHead(nn.Module):
     """How many units: a negative binomial of each state, in units of the row's own scale.
 

@@ -13,7 +13,7 @@ from foretaste.contract import DAILY, Batch, Sizes
 from foretaste.errors import ModelError
 from foretaste.models.conditions import Conditions
 from foretaste.models.content import ContentEmbedding
-from foretaste.models.heads import INIT_STD, BinaryHead, IncidenceHead, ItemsHead, SurvivalHead
+from foretaste.models.heads import INIT_STD, BinaryHead, IncidenceHead, ItemsHead, SurvivalHead, UpliftHead
 from foretaste.models.losses import Loss, Objective
 from foretaste.models.rows import by_length, last, left_aligned
 
@@ -67,13 +67,17 @@ class Model(nn.Module):
         checkpoint_activations: bool = False,
         facts: tuple[str, ...] = (),
         content: bool = False,
+        reader: "Model | None" = None,
     ) -> None:
         """width: H. Without the feature `item` there is nothing to tie the item vectors to, so they are the head's own.
 
         content: item vectors are made of what items are (content.py); they are tied then
         facts: what a head that answers for a whole row reads of contract.FACTS
+        reader: a variational model, fitted, whose latent numbers of a row such a head reads beside the state; it is left as it is
         """
         super().__init__()
+        self.reader = reader.requires_grad_(False) if reader is not None else None
+        width_read = width + (int(reader.latent) if reader is not None else 0)  # type: ignore[arg-type]
         self.label = label
         self.checkpoint_activations = checkpoint_activations
         self.embeddings = nn.ModuleDict()
@@ -87,18 +91,21 @@ class Model(nn.Module):
             table.weight.data[0] = 0.0  # padding_idx
             self.embeddings[name] = table
             tied_to = table if tied and name == "item" else tied_to
-        self.head: ItemsHead | BinaryHead | SurvivalHead
-        if facts and head == "items":
-            raise ModelError("a model that ranks items reads no facts", where="model.facts", fix="Leave them out.")
+        self.head: ItemsHead | BinaryHead | SurvivalHead | UpliftHead
+        if (facts or reader is not None) and head == "items":
+            key = "facts" if facts else "latents"
+            raise ModelError(f"a model that ranks items reads no {key}", where=f"model.{key}", fix="Leave them out.")
         if head == "items":
             self.head = ItemsHead(width=width, num_items=sizes.num_items, tied=tied_to, with_bias=output_bias, objective=objective)
         elif head == "binary":
-            self.head = BinaryHead(width=width, facts=facts)
+            self.head = BinaryHead(width=width_read, facts=facts)
         elif head in DAILY:
             kind = SurvivalHead if head == "survival" else IncidenceHead
-            self.head = kind(width=width, facts=facts, days=sizes.days)
+            self.head = kind(width=width_read, facts=facts, days=sizes.days)
+        elif head == "uplift":
+            self.head = UpliftHead(width=width_read, facts=facts, days=sizes.days)
         elif head != "counts" or not self.counts:  # that model brings its own
-            raise ModelError(f"no head is called {head!r}", where="the task", fix=f"Use items, binary, {' or '.join(DAILY)}.")
+            raise ModelError(f"no head is called {head!r}", where="the task", fix=f"Use items, binary, {', '.join(DAILY)} or uplift.")
         self.noise = torch.Generator()  # for what all ranks must draw alike, such as negatives: the loop seeds it before each step
 
     def encode(self, batch: Batch[Tensor]) -> Tensor:
@@ -136,8 +143,9 @@ class Model(nn.Module):
 
     def optimizers(self, *, learning_rate: float, weight_decay: float) -> dict[str, Optimizer]:
         """One AdamW over all parameters, by the name that `step` uses. Matrices decay; biases, gains and position tables do not."""
-        decays = [parameter for name, parameter in self.named_parameters() if parameter.dim() > 1 and "position" not in name]
-        others = [parameter for name, parameter in self.named_parameters() if parameter.dim() <= 1 or "position" in name]
+        learnt = [(name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad]
+        decays = [parameter for name, parameter in learnt if parameter.dim() > 1 and "position" not in name]
+        others = [parameter for name, parameter in learnt if parameter.dim() <= 1 or "position" in name]
         groups = [
             {"params": decays, "weight_decay": weight_decay, "shrinks": True},
             {"params": others, "weight_decay": 0.0, "shrinks": False},
@@ -148,7 +156,9 @@ class Model(nn.Module):
         """One Loss for each optimizer, in turn; the loop takes a step on each before it asks for the next."""
         if self.content is not None:
             self.content.redraw(self.noise)
-        chosen, answers = zip(*[self.head.select(self.encode(part), part, self.label) for _, part in self._parts(batch)], strict=True)
+        parts, latents = self._parts(batch), self._latents(batch)
+        selected = [self.head.select(_beside(self.encode(part), latents, rows), part, self.label) for rows, part in parts]
+        chosen, answers = zip(*selected, strict=True)
         inputs, targets = torch.cat(chosen), torch.cat(answers)
         total = self.head.loss(inputs, targets, self.noise)
         yield Loss(optimizer="main", total=total, count=torch.tensor(float(len(targets)), device=targets.device))
@@ -162,6 +172,13 @@ class Model(nn.Module):
         if not isinstance(self.head, SurvivalHead):
             raise ModelError("this model tells no days", where="the task", fix="Ask for its score.")
         return self.head.log_survival(self.head.answer(self._last_states(batch), batch)).exp()
+
+    def factual(self, batch: Batch[Tensor]) -> Tensor:
+        """(B,): logits of the chance that somebody comes, left out or reached as the row's label says; only for head "uplift"."""
+        if not isinstance(self.head, UpliftHead):
+            raise ModelError("this model compares nothing", where="the task", fix="Ask for its score.")
+        logits = self.head.logits(self._last_states(batch), batch)
+        return logits.gather(1, batch.labels[self.label][:, 2:3].long()).squeeze(1)
 
     def draw(self, conditions: Conditions, seed: Tensor) -> Batch[Tensor]:
         """Rows that nobody wrote, left-padded to the model's length, of so many conditions and seeds, (B,) int64: see chance.py."""
@@ -185,9 +202,18 @@ class Model(nn.Module):
 
     def _last_states(self, batch: Batch[Tensor]) -> Tensor:
         """(B, H): the state after each row's last event."""
-        parts = self._parts(batch)
-        states = torch.cat([last(self.encode(part), part.length) for _, part in parts])
+        parts, latents = self._parts(batch), self._latents(batch)
+        states = torch.cat([last(_beside(self.encode(part), latents, rows), part.length) for rows, part in parts])
         return states[torch.argsort(torch.cat([rows for rows, _ in parts]))] if len(parts) > 1 else states
+
+    @torch.no_grad()
+    def _latents(self, batch: Batch[Tensor]) -> Tensor | None:
+        """(B, Z): what the reader makes of each row; None without one."""
+        if self.reader is None:
+            return None
+        self.reader.eval()  # whatever this one does: nothing is dropped out of what is only listened to
+        found: Tensor = self.reader.latents(batch)  # type: ignore[operator]
+        return found
 
     def _parts(self, batch: Batch[Tensor]) -> list[tuple[Tensor, Batch[Tensor]]]:
         """The batch left-aligned, in parts of like length where that is quicker, with each part's rows."""
@@ -200,3 +226,10 @@ class Model(nn.Module):
         if not isinstance(self.head, ItemsHead):
             raise ModelError("this model does not score items", where="head binary", fix="Call score instead.")
         return self.head
+
+
+def _beside(states: Tensor, latents: Tensor | None, rows: Tensor) -> Tensor:
+    """(b, T, H) or, with the latent numbers of these rows beside each state, (b, T, H + Z)."""
+    if latents is None:
+        return states
+    return torch.cat([states, latents[rows][:, None].expand(-1, states.shape[1], -1)], dim=2)

@@ -12,7 +12,7 @@ COMMON: Mapping[str, Any] = {"features": ("item",), "facts": (), "tied": True, "
 # embedding_dropout None is the same as dropout.
 _KEPT: Mapping[str, Any] = {"embedding_dropout": None, "checkpoint_activations": False}
 _COMPUTED_AGAIN: Mapping[str, Any] = {"embedding_dropout": None, "checkpoint_activations": True}
-_OWN_VECTORS: Mapping[str, Any] = {"content": False}
+_OWN_VECTORS: Mapping[str, Any] = {"content": False, "latents": None}
 
 RECURRENT: Presets = {
     "tiny": {"embedding": 32, "hidden": (32,), "dropout": 0.2, **_KEPT, **_OWN_VECTORS},

@@ -144,10 +144,10 @@ class ModelScorer:
         return scores_of
 
     def probability(self, batch: Batch[NDArray[Any]]) -> NDArray[np.float64]:
-        """(n,) of a binary model: sigmoid(slope * logit + intercept)."""
+        """(n,) of a binary model: sigmoid(slope * logit + intercept). Of an uplift the difference of two of them, as it is."""
         with torch.inference_mode():
-            logits = torch.cat([self.score(part) for part in self._parts(batch)])
-        probabilities: NDArray[np.float64] = torch.sigmoid(logits).numpy()
+            scores = torch.cat([self.score(part) for part in self._parts(batch)])
+        probabilities: NDArray[np.float64] = (scores.double() if self.stored.head == "uplift" else torch.sigmoid(scores)).numpy()
         self._refuse_nan(probabilities)
         return probabilities
 
@@ -162,7 +162,7 @@ class ModelScorer:
     def knows_nothing(self, batch: Batch[NDArray[Any]]) -> NDArray[np.bool_]:
         """(n,): rows that the model has nothing to go by: without an item that it knows, or, where it answers for a whole row from more
         than items, without any event."""
-        reads_more = set(self.stored.model["features"]) != {"item"} or self.stored.model.get("facts")
+        reads_more = set(self.stored.features) != {"item"} or self.stored.model.get("facts")
         return batch.length == 0 if reads_more and self.stored.head != "items" else without_history(batch)
 
     @property

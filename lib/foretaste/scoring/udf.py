@@ -95,7 +95,7 @@ class ScoreUsers:
         if self.reasons is not None:
             stored = scorer.stored
             medians = {name: stored.medians[name] for name in stored.model.get("facts", ()) if name in stored.medians}
-            found = self.reasons.of(scorer, batch, position, _item_names(scorer), stored.model["features"], medians)
+            found = self.reasons.of(scorer, batch, position, _item_names(scorer), stored.features, medians)
             found[nothing_known] = None
         columns = [rows.column("user_id"), targets(ids, position, score, found), pa.array(nothing_known)]
         return pa.RecordBatch.from_arrays(columns, names=["user_id", "targets", "fallback"])

@@ -191,7 +191,8 @@ class SequenceSettings(Strict):
     refit: the model that ships learns from validation time too, after it was chosen by it: the vocabulary is fitted on all
     before test_from, and validation time has rows to learn from.
     every: the distance between calendar cuts; `stride`: events between window cuts, half of `length` unless given.
-    answers: event types that answer a campaign, as a coupon does; an event of type exposure says whom one reached.
+    answers: event types that answer a campaign, as a coupon does; an event of type exposure says whom one reached, and one of type control
+    whom it left out, drawn at random, to tell what it is worth (uplift).
     event_types: which events enter histories and labels; activity: those of them that show that a user is still there (churn).
     """
 

@@ -96,12 +96,12 @@ class Settings(Strict):
     @model_validator(mode="after")
     def _days_to_wait(self) -> "Settings":
         for name, task in self.tasks.items():
-            waits = {other.name for other in TASKS.values() if other.head in DAILY or other.metrics == "launches"}
+            waits = {other.name for other in TASKS.values() if other.head in (*DAILY, "uplift") or other.metrics == "launches"}
             if task.within is not None and name not in waits:
                 owners = " and ".join(sorted(waits))
                 raise ValueError(f"tasks.{name}.within belongs to {owners}; leave it out here")
             missing = [kind for kind in self.sequences.activity if kind not in self.sequences.event_types]
-            if TASKS[name].head == "survival" and missing:
+            if TASKS[name].head in ("survival", "uplift") and missing:
                 raise ValueError(f"sequences.activity: {missing[0]} is none of sequences.event_types, so tasks.{name} would never see any")
         return self
 

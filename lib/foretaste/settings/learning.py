@@ -20,6 +20,7 @@ class ModelSettings(Strict):
     adversary, adversarial_weight, gradient_weight, temperature, and latent and anneal_steps: a GAN's (models/gan.py)
     features:   the inputs, one embedding each
     facts:      numbers of the row as a whole (contract.FACTS), for a task that answers for one: churn, returns
+    latents:    (elman, gru, lstm, transformer) for such a task: it also reads the numbers that task latents' model makes of the user
     tied:       items are scored by the vectors that they are read with (constrained), or by vectors of their own; the former unless
                 the network's paper says otherwise
     content: (elman, gru, lstm, transformer) item vectors are made of what items are: category, brand, price, words of the name
@@ -47,6 +48,7 @@ class ModelSettings(Strict):
     temperature: float | None = Field(default=None, gt=0)
     features: tuple[Feature, ...] = Field(default=("item",), min_length=1)
     facts: tuple[Fact, ...] | None = None
+    latents: bool | None = None
     tied: bool | None = None
     content: bool | None = None
     output_bias: bool = True
@@ -220,8 +222,8 @@ class BlendSettings(Strict):
 class TaskSettings(Strict):
     """One model to train: for a task of `tasks`. `counted`: how, where model.name is one that is counted.
 
-    within: so many whole days in which nobody comes back (churn), somebody answers (campaign) or buys it (new_item); sequences.horizon
-    unless given
+    within: so many whole days in which nobody comes back (churn), somebody answers (campaign), comes (uplift) or buys it (new_item);
+    sequences.horizon unless given
     """
 
     model: ModelSettings = ModelSettings()
@@ -278,8 +280,8 @@ class SharedSettings(Strict):
     def _is_everybodys(self) -> "SharedSettings":
         if self.model.name not in ("elman", "lstm", "gru", "transformer"):
             raise ValueError(f"model.name: {self.model.name} has no encoder to share; use elman, lstm, gru or transformer")
-        if self.model.facts is not None:
-            raise ValueError("model.facts: each task reads its own; leave it out here")
+        if self.model.facts is not None or self.model.latents:
+            raise ValueError(f"model.{'latents' if self.model.latents else 'facts'}: no two tasks read the same; leave it out here")
         if self.fit.augment.written:
             raise ValueError("fit.augment: written rows have no labels, so only a task by itself can use them; leave them out here")
         return self

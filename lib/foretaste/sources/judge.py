@@ -16,7 +16,7 @@ REASONS = (
 )  # fmt: skip
 """What can be wrong with a record; it is quarantined for the first that applies."""
 
-NEED_NO_ITEM = ("search", "exposure", "coupon", "other")
+NEED_NO_ITEM = ("search", "exposure", "control", "coupon", "other")
 
 _NAMES = ("session_hint", "category", "campaign_id", "event_id")
 

@@ -91,7 +91,7 @@ def _judged(warehouse: Warehouse, settings: Settings, challenger: StoredModel, c
         batch_size=min(settings.scoring.batch_size, rows_at_once(max(challenger.sizes.num_items, champion.sizes.num_items))),
         num_items=challenger.sizes.num_items,
     )
-    features = (*challenger.model["features"], *champion.model["features"])
+    features = (*challenger.features, *champion.features)
     found = run(judging, judged_rows(rows, settings, task, features, ("valid",), challenger.sizes.days))
     values = [_value(found.get(("valid", ALL, name)), judge.headline) for name in scorers]
     return None if np.isnan(values).any() else (judge.headline, *values)  # type: ignore[return-value]

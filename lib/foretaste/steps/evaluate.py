@@ -13,7 +13,7 @@ from foretaste import registry
 from foretaste.contract import DAILY, SCALARS
 from foretaste.counting import learnt_from
 from foretaste.errors import SettingsError, TableError
-from foretaste.evaluation.baselines import REGRESSIONS, BaseRate, CountedBaseline, NetworkAlone
+from foretaste.evaluation.baselines import REGRESSIONS, BaseRate, CountedBaseline, Effect, Everybody, NetworkAlone
 from foretaste.evaluation.bootstrap import Estimate
 from foretaste.evaluation.comparison import Comparison, aligned, by_segment
 from foretaste.evaluation.fitting import beta_geometric, regression
@@ -95,7 +95,7 @@ def _compare(warehouse: Warehouse, settings: Settings, model: StoredModel, versi
             batch_size=size,
             num_items=model.sizes.num_items,
         )
-        resampled = run(judging, judged_rows(rows, settings, task, model.model["features"], splits, model.sizes.days))
+        resampled = run(judging, judged_rows(rows, settings, task, model.features, splits, model.sizes.days))
     if not resampled:
         raise TableError(
             f"there is no {' or '.join(splits)} row to judge {model.name} on",
@@ -131,16 +131,31 @@ def _baselines(warehouse: Warehouse, settings: Settings, model: StoredModel, row
     else:
         learnt = answered(rows.where((F.col("split") == "train") & (F.col("cut") == task.train_cut)), task, model.sizes.days)
         assert model.base_rate is not None
+        if task.metrics == "uplift":
+            yield _of_trial(learnt, task.label.name, model.base_rate)
+            return
         others: dict[str, Scorer] = {"majority": BaseRate(model.base_rate)}
         others |= {name: regression(learnt, task.label.name, *REGRESSIONS[name]) for name in task.baselines if name in REGRESSIONS}
         bought_again = beta_geometric(learnt, model.sizes.days) if "bg_nbd" in task.baselines else None
         yield others | ({"bg_nbd": bought_again} if bought_again else {})
 
 
+def _of_trial(learnt: DataFrame, label: str, effect: float) -> dict[str, Scorer]:
+    """Whom to reach without such a model. learnt: training rows of a trial, with their kinds"""
+    came = learnt.withColumn("_reached", F.col(label) >= 2).withColumn(label, F.col(label) % 2)
+    arms = [came.where("_reached"), came.where("NOT _reached")]
+    reached, left_out = (regression(rows, label, *REGRESSIONS["logistic_facts"]) for rows in arms)
+    return {
+        "random": Everybody(effect=effect),
+        "responders": Effect(reached=reached),
+        "two_regressions": Effect(reached=reached, left_out=left_out),
+    }
+
+
 def _waiting(warehouse: Warehouse, settings: Settings, model: StoredModel, version: int) -> Mapping[tuple[str, int], Estimate]:
     """How many stay away until the end of each week, as foretold and as it came, of all test rows; {} without any."""
     task, days = TASKS[model.task], model.sizes.days
-    read = dict.fromkeys(("item", *model.model["features"], *model.model.get("facts", ())))
+    read = dict.fromkeys(("item", *model.features, *model.model.get("facts", ())))
     is_judged = (F.col("split") == "test") & (F.col("cut") == task.judged_cut(settings.sequences.judged_cut))
     rows = warehouse.read(SEQUENCES, version).where(is_judged)
     chosen = rows.select(F.xxhash64("user_id").alias(USER_HASH), *SCALARS, *read, task.label.name)

@@ -15,6 +15,7 @@ from foretaste.evaluation.judge import Judge
 from foretaste.evaluation.passes import MERGED, PARTIAL_SUMS, USER_HASH, Pass
 from foretaste.evaluation.ranking import Ranking
 from foretaste.evaluation.segments import IS_RETURNING
+from foretaste.evaluation.uplift import Uplift
 from foretaste.registry import StoredModel
 from foretaste.settings import Settings
 from foretaste.tables import Warehouse
@@ -44,14 +45,16 @@ def sequences_version(warehouse: Warehouse, model: StoredModel) -> tuple[int, li
 
 def answered(rows: DataFrame, task: Task, days: int) -> DataFrame:
     """The rows with a label that is 1 or 0: for a head of DAILY the answer for so many days, as contract.answers_of has it, without rows
-    that do not tell.
+    that do not tell. For a head "uplift" 2 more where the campaign reached the user.
     """
-    if task.head not in DAILY:
+    if task.head not in (*DAILY, "uplift"):
         return rows
     day, known = F.element_at(task.label.name, 1), F.element_at(task.label.name, 2)
     came = (day >= 1) & (day <= days)
-    answer = came if task.head == "incidence" else ~came
-    return rows.where(known >= days).withColumn(task.label.name, answer.cast("int"))
+    answer = (~came if task.head == "survival" else came).cast("int")
+    if task.head == "uplift":
+        answer = answer + 2 * F.element_at(task.label.name, 3)
+    return rows.where(known >= days).withColumn(task.label.name, answer)
 
 
 def judged_rows(
@@ -95,6 +98,8 @@ def judge_of(settings: Settings, task: Task, shares: NDArray[np.float64] | None 
         return Forecast(levels=settings.scoring.quantiles, label=task.label.name)
     if task.metrics == "binary":
         return Binary(label=task.label.name)
+    if task.metrics == "uplift":
+        return Uplift(label=task.label.name)
     return Ranking(
         label=task.label.name,
         at=settings.evaluation.at,

@@ -118,7 +118,7 @@ def compared(warehouse: Warehouse, settings: Settings, model: StoredModel) -> li
     load = partial(_network, warehouse.path, model.name, model.version, USERS_AT_ONCE)
     pairs = Pairs(launched=found.by_moment, load=load, line=dict(model.launch), batch_size=USERS_AT_ONCE)
     replicates = settings.evaluation.bootstrap
-    scored = _users(warehouse, "test", found, model.model["features"], version).mapInArrow(pairs, PAIRS).persist()
+    scored = _users(warehouse, "test", found, model.features, version).mapInArrow(pairs, PAIRS).persist()
     try:
         found_of = _found(scored, found.buyers, (model.name, *BASELINES))
         sums = added(found_of.mapInArrow(FoundSums(replicates=replicates, seed=settings.evaluation.seed), FOUND_SUMS), replicates)

@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from safetensors.numpy import save_file
 
+from foretaste import registry
 from foretaste.contract import FIRST_INDEX, PAD, WORDS_PER_ITEM
 from foretaste.counting.attributes import combinations, most_frequent
 from foretaste.counting.pairs import companions
@@ -26,7 +27,7 @@ from foretaste.tables import TABLES, Warehouse, items
 from foretaste.tables.items import ITEMS
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.vocabulary import VOCABULARY, sizes
-from foretaste.tasks import Task
+from foretaste.tasks import TASKS, Task
 from foretaste.training.plan import Plan
 
 _DAY = timedelta(days=1)
@@ -67,8 +68,25 @@ def planned(
     )
     if not settings.training.resume:
         shutil.rmtree(plan.folder, ignore_errors=True)
+    if any(variant.model.latents for variant in variants(chosen)):
+        plan = replace(plan, latents=_latents(warehouse, task, versions))
     substitutes = any(variant.fit.augment.substitute for variant in variants(chosen))
     return replace(plan, tables=tables_for(warehouse, plan, versions[VOCABULARY.name], with_similar=substitutes))
+
+
+def _latents(warehouse: Warehouse, task: Task, versions: dict[str, int]) -> dict[str, Any]:
+    """Plan.latents: the champion of task latents, as it was before validation time taught it anything."""
+    where, [name] = f"tasks.{task.name}.model.latents", [other.name for other in TASKS.values() if other.needs_latents]
+    if not registry.versions(warehouse.path, name):
+        raise SettingsError(f"no model of task {name} is there to read from", where=where, fix=f"Name {name} before {task.name} in tasks.")
+    stored = registry.load(warehouse.path, name)
+    if stored.tables[VOCABULARY.name] != versions[VOCABULARY.name]:
+        raise SettingsError(
+            f"the vocabulary was fitted anew after {name} version {stored.version} learnt",
+            where=where,
+            fix=f"Train {name} again: name it before {task.name} in tasks.",
+        )
+    return {"model": dict(stored.model), "weights": str(stored.judged_weights), "sha256": stored.judged_sha256 or stored.sha256}
 
 
 def learnt(warehouse: Warehouse, task: Task, version: int) -> Pin:

@@ -1,7 +1,7 @@
 """sessions → vocabulary and sequences; and, for demand, series beside them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 
@@ -23,7 +23,7 @@ from foretaste.tables.sessions import SESSIONS
 from foretaste.tables.vocabulary import VOCABULARY
 
 _EPOCH = datetime(1970, 1, 1)
-_REBUILT_FOR = ("settings", "vocabulary", "campaigns", "columns")
+_REBUILT_FOR = ("settings", "vocabulary", "campaigns", "controlled", "columns")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +54,13 @@ def _sequence(warehouse: Warehouse, settings: Settings) -> StepReport:
     version = warehouse.version(SESSIONS) if warehouse.exists(SESSIONS) else None
     sessions = warehouse.read(SESSIONS, version)
     before = warehouse.built_from(SEQUENCES)
+    controlled = _controlled(warehouse, sessions)
     built_from: dict[str, object] = {
         "sessions": version,
         "sessions_id": identity(warehouse, SESSIONS),
         "settings": json.loads(wanted.model_dump_json()),
         "campaigns": warehouse.version(CAMPAIGNS) if warehouse.exists(CAMPAIGNS) else None,
+        "controlled": controlled,
         "columns": SEQUENCES.names,
     }
     if before and all(before.get(name) == value for name, value in built_from.items()) and _is_at(warehouse, before):
@@ -68,7 +70,7 @@ def _sequence(warehouse: Warehouse, settings: Settings) -> StepReport:
     changes = _changes(warehouse, before) if before.get("settings") == built_from["settings"] else None
     words = _vocabulary(warehouse, sessions, wanted, splits, before, changes)
     built_from |= {"vocabulary": warehouse.version(VOCABULARY), "splits": json.loads(json.dumps(asdict(splits), default=str))}
-    asked = campaigns_of(warehouse, words)
+    asked = campaigns_of(warehouse, words, controlled)
     if changes is None or any(before.get(name) != built_from[name] for name in _REBUILT_FOR):
         rows = sequences.build(sessions, words, wanted, splits, campaigns=asked)
         with warehouse.rows_per_group(wanted.rows_per_group):
@@ -173,12 +175,22 @@ def _renew(
     return f"{changes.num_users:,} users have changed sessions; written anew: {', '.join(notes)}"
 
 
-def campaigns_of(warehouse: Warehouse, vocabulary: DataFrame) -> Campaigns:
-    """The campaigns that there are, in this vocabulary's numbers."""
+def _controlled(warehouse: Warehouse, sessions: DataFrame) -> list[str]:
+    """The ids of campaigns that anybody was left out of at random, rising."""
+    if not warehouse.exists(CAMPAIGNS):
+        return []
+    contacts = sessions.where(F.array_contains("event_type", "control"))
+    told = contacts.select(F.explode(F.arrays_zip("event_type", "campaign_id")).alias("event"))
+    ids = told.where("event.event_type = 'control' AND event.campaign_id IS NOT NULL").select("event.campaign_id").distinct()
+    return sorted(row.campaign_id for row in ids.collect())
+
+
+def campaigns_of(warehouse: Warehouse, vocabulary: DataFrame, controlled: Sequence[str] = ()) -> Campaigns:
+    """The campaigns that there are, in this vocabulary's numbers. controlled: those with a control group, where rows are to be of it"""
     if not warehouse.exists(CAMPAIGNS):
         return NO_CAMPAIGNS
     items = warehouse.read(ITEMS) if warehouse.exists(ITEMS) else warehouse.spark.createDataFrame([], ITEMS.ddl)
-    return campaigns.described(warehouse.read(CAMPAIGNS), items, vocabulary)
+    return campaigns.described(warehouse.read(CAMPAIGNS), items, vocabulary, controlled)
 
 
 def _equal(one: DataFrame, other: DataFrame) -> bool:

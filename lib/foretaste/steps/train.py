@@ -44,6 +44,8 @@ def train(warehouse: Warehouse, settings: Settings) -> StepReport:
         raise SettingsError("no task is configured, so there is nothing to train", where="tasks", fix=f"Add one of {', '.join(TASKS)}.")
     for name, task in settings.tasks.items():
         check(name, task)
+        if TASKS[name].head == "uplift":
+            _check_trial(warehouse, TASKS[name])
     read: dict[str, int] = {}
     notes: list[str] = []
     fit = _fit(warehouse, settings)
@@ -66,8 +68,9 @@ def _trained(warehouse: Warehouse, settings: Settings, task: Task, fit: Fit, riv
         return {f"validation rows for {name}": int(counted.metrics["rows"])}, told
     plan = planned(warehouse, settings, task, own, versions)
     folder = plan.folder
-    seen = _statistics(warehouse, plan) if task.metrics == "binary" else {}
-    if plan.head in DAILY and seen["base_rate"] in (None, 0.0, 1.0):
+    seen = _statistics(warehouse, plan) if task.metrics in ("binary", "uplift") else {}
+    constant = {"uplift": (None,)}.get(plan.head, (None, 0.0, 1.0) if plan.head in DAILY else ())
+    if seen.get("base_rate", 0.5) in constant:
         raise SettingsError(
             f"{name}: all training rows that tell of {plan.sizes.days} days have the same answer, if there are any",
             where=f"tasks.{name}.within",
@@ -105,6 +108,21 @@ def _trained(warehouse: Warehouse, settings: Settings, task: Task, fit: Fit, riv
     return rows, [*told, crown(warehouse, settings, stored)]
 
 
+def _check_trial(warehouse: Warehouse, task: Task) -> None:
+    """SettingsError where nothing tells what would have happened without a campaign."""
+    rows = warehouse.read(TABLES[task.table], versions_of(warehouse, task)[task.table]).where(
+        f"split = 'train' AND cut = '{task.train_cut}'"
+    )
+    arms = {row[0] for row in rows.select(F.element_at(task.label.name, 3)).distinct().collect()}
+    if arms != {0, 1}:
+        missing = "reached by a campaign that has a control group" if arms == {0} else "left out of a campaign at random"
+        raise SettingsError(
+            f"in training time nobody was {missing}, so nothing tells what reaching users changes",
+            where=f"tasks.{task.name}",
+            fix="Send whom a campaign left out as events of type control, with its campaign_id and time; or leave the task out.",
+        )
+
+
 def check(name: str, settings: TaskSettings) -> None:
     """SettingsError for a network, or a setting of it, that there is not; for each value that a search may try, too."""
     if settings.model.name in COUNTED:
@@ -126,10 +144,11 @@ def check(name: str, settings: TaskSettings) -> None:
             counting = " or ".join(kind for kind, network in MODELS.items() if network.counts)
             why, fix = ("foretells units of items, not what users do", "any other") if model.counts else ("foretells no units", counting)
             raise SettingsError(f"{altered.model.name} {why}", where=f"tasks.{name}.model.name", fix=f"Use {fix}.")
-        if altered.model.facts and TASKS[name].head in ("items", "counts"):
-            raise SettingsError(
-                "only a model that answers for a user as a whole reads facts", where=f"tasks.{name}.model.facts", fix="Leave them out."
-            )
+        for key in ("facts", "latents"):
+            if getattr(altered.model, key) and TASKS[name].head in ("items", "counts"):
+                raise SettingsError(
+                    f"only a model that answers for a user as a whole reads {key}", where=f"tasks.{name}.model.{key}", fix="Leave them out."
+                )
         try:
             options_of(altered.model.name, altered.model.model_dump(exclude={"name"}))
         except ModelError as error:
@@ -196,10 +215,14 @@ def _store(
 
 
 def _statistics(warehouse: Warehouse, plan: Plan) -> dict[str, Any]:
-    """Of the rows that a task learns from that ranks no items: base_rate and medians of StoredModel."""
+    """Of the rows that a task learns from that ranks no items: base_rate (of an uplift the mean effect) and medians of StoredModel."""
     rows = answered(rows_of(warehouse, plan.train), TASKS[plan.task], plan.sizes.days)
     amounts = [name for name in FACTS if name not in CODED_FACTS]
-    found = rows.agg(F.avg(plan.label).alias("base_rate"), *[F.median(name).alias(name) for name in amounts]).head()
+    rate = F.avg(plan.label)
+    if plan.head == "uplift":
+        kind = F.col(plan.label)
+        rate = F.avg(F.when(kind >= 2, kind % 2)) - F.avg(F.when(kind < 2, kind % 2))
+    found = rows.agg(rate.alias("base_rate"), *[F.median(name).alias(name) for name in amounts]).head()
     assert found is not None  # an aggregate of all rows is one row
     return {"base_rate": found["base_rate"], "medians": {name: found[name] for name in amounts}}
 

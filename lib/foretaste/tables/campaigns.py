@@ -1,5 +1,7 @@
 """campaigns: what the shop asked its users to take part in, and what it was about."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -48,9 +50,10 @@ def build(raw: DataFrame) -> DataFrame:
     )
 
 
-def described(campaigns: DataFrame, items: DataFrame, vocabulary: DataFrame) -> Campaigns:
+def described(campaigns: DataFrame, items: DataFrame, vocabulary: DataFrame, controlled: Iterable[str] = ()) -> Campaigns:
     """The campaigns in the vocabulary's numbers, by id: as large as they and the items that they are about.
 
+    controlled: ids of those that left users out at random
     items: the table; without rows, campaigns are about no category. Kinds are numbered as they first came, so that a new one moves none.
     """
     moments = (F.unix_micros("starts_at").alias("starts"), F.unix_micros("ends_at").alias("ends"))
@@ -68,6 +71,7 @@ def described(campaigns: DataFrame, items: DataFrame, vocabulary: DataFrame) -> 
         ends=plain["ends"].to_numpy(dtype=np.int64),
         items=wanted[0],
         categories=wanted[1],
+        has_control=plain["campaign_id"].isin(list(controlled)).to_numpy(dtype=np.bool_),
     )
 
 

@@ -1,7 +1,8 @@
 """Campaigns, whom they reached and who answered, beside users' events. numpy only, as windows.py; its legend holds here, and C campaigns.
 
-A contact is an exposure to a campaign, or an answer to one, such as a coupon that was redeemed. Contacts lie beside a user's events, not
-among them: what a user did is one thing, what was done to win the user another.
+A contact is an exposure to a campaign, an answer to one, such as a coupon that was redeemed, or that the user was left out of one, drawn at
+random, to tell what it is worth. Contacts lie beside a user's events, not among them: what a user did is one thing, what was done to win
+the user another.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
+EXPOSURE, ANSWER, CONTROL = range(3)  # kinds of contacts
 NONE = -1  # the campaign of a row that has none
 NEVER = np.iinfo(np.int64).max // 2  # after all times, with room to subtract one
 
@@ -19,6 +21,7 @@ NEVER = np.iinfo(np.int64).max // 2  # after all times, with room to subtract on
 class Campaigns:
     """ids: (C,) the shop's own; kind, days: (C,), a code from 1 on (0: not given), and how long it lasts; ends: (C,) microseconds
     items, categories: of each campaign the (n,) vocabulary indices of what it is about
+    has_control: (C,) whether anybody was left out of it at random
     """
 
     ids: tuple[str, ...]
@@ -27,13 +30,16 @@ class Campaigns:
     ends: Int64
     items: tuple[Int32, ...]
     categories: tuple[Int32, ...]
+    has_control: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.kind)
 
 
 _NOTHING = np.zeros(0, dtype=np.int32)
-NO_CAMPAIGNS = Campaigns(ids=(), kind=_NOTHING, days=_NOTHING, ends=_NOTHING.astype(np.int64), items=(), categories=())
+NO_CAMPAIGNS = Campaigns(
+    ids=(), kind=_NOTHING, days=_NOTHING, ends=_NOTHING.astype(np.int64), items=(), categories=(), has_control=_NOTHING.astype(bool)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +49,7 @@ class Contacts:
     offset: Int64
     time: Int64
     campaign: Int64
-    is_answer: NDArray[np.bool_]
+    kind: NDArray[np.int8]
 
     @property
     def user(self) -> Int64:
@@ -52,13 +58,25 @@ class Contacts:
 
     def exposures(self) -> tuple[Int64, Int64, Int64]:
         """User, time and campaign of each, once."""
-        found = np.stack([self.user, self.time, self.campaign], axis=1)[~self.is_answer]
+        found = np.stack([self.user, self.time, self.campaign], axis=1)[self.kind == EXPOSURE]
         user, time, campaign = np.unique(found, axis=0).T
         return user, time, campaign
 
+    def trials(self, has_control: NDArray[np.bool_]) -> tuple[Int64, Int64, Int64, Int32]:
+        """User, time and campaign of the first contact with each campaign that left users out, and 1 where it reached the user, else 0.
+
+        Who was left out and was reached later all the same stays with those who were left out, as drawn.
+        """
+        those = np.flatnonzero((self.kind != ANSWER) & np.append(has_control, False)[self.campaign])
+        user, campaign, time, kind = self.user[those], self.campaign[those], self.time[those], self.kind[those]
+        order = np.lexsort((kind == EXPOSURE, time, campaign, user))  # of two at the same moment, being left out is the first
+        user, campaign, time, kind = user[order], campaign[order], time[order], kind[order]
+        is_first = np.append(True, (user[1:] != user[:-1]) | (campaign[1:] != campaign[:-1]))[: len(user)]
+        return user[is_first], time[is_first], campaign[is_first], (kind[is_first] == EXPOSURE).astype(np.int32)
+
     def first_answers(self, user: Int64, campaign: Int64, since: Int64) -> Int64:
         """(R,): when each user first answered that campaign, at `since` or later; NEVER for who did not."""
-        answers = np.flatnonzero(self.is_answer)
+        answers = np.flatnonzero(self.kind == ANSWER)
         order = answers[np.lexsort((self.time[answers], self.campaign[answers], self.user[answers]))]
         span = int(max(self.campaign.max(initial=0), campaign.max(initial=0))) + 2
         keys, wanted = self.user[order] * span + self.campaign[order], user * span + campaign
@@ -83,15 +101,16 @@ def facts(contacts: Contacts, campaigns: Campaigns, user: Int64, as_of: Int64, c
     """Those of contract.FACTS that speak of contacts, and of the row's campaign, each (R,). What happened at as_of itself is not known."""
     begin = contacts.offset[user]
     before = places_until(contacts.time, begin, contacts.offset[user + 1], as_of - 1)
-    answers = np.append(0, np.cumsum(contacts.is_answer))
-    answered = answers[before] - answers[begin]
+    answered, reached = (
+        so_far[before] - so_far[begin] for so_far in (np.append(0, np.cumsum(contacts.kind == kind)) for kind in (ANSWER, EXPOSURE))
+    )
     padded = {
         "campaign_kind": np.append(campaigns.kind, 0),
         "campaign_days": np.append(campaigns.days, 0),
         "campaign_items": np.append([len(items) for items in campaigns.items], 0),
     }
     return {
-        "exposures": (before - begin - answered).astype(np.int32),
+        "exposures": reached.astype(np.int32),
         "answers": answered.astype(np.int32),
         **{name: column[campaign].astype(np.int32) for name, column in padded.items()},  # NONE takes the last one
     }

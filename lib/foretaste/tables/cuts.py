@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from foretaste.tables.windows import BLOCK_NUMBERS, OPENS, Cuts, Events, Int64, count_until
+from foretaste.tables.contacts import NO_CAMPAIGNS, Campaigns
+from foretaste.tables.windows import BLOCK_NUMBERS, OPENS, Cuts, Events, Int32, Int64, count_until
 
 TRAIN, VALID, TEST = range(3)  # places in contract.SPLITS
-WINDOW, CALENDAR, EVENT, EXPOSURE = range(4)  # places in contract.CUTS
+WINDOW, CALENDAR, EVENT, EXPOSURE, TRIAL = range(5)  # places in contract.CUTS
 SMALLEST, LARGEST = np.iinfo(np.int64).min // 2, np.iinfo(np.int64).max // 2  # before and after all times, with room to add a horizon
 FEWEST_HELD_OUT = 3  # leave_one_out: a user with fewer events has none to spare
 
@@ -61,10 +62,15 @@ class Calendar:
         return start, start + (end - self.horizon - start) // self.every * self.every
 
 
-def all_cuts(events: Events, calendar: Calendar, splits: Sequence[int] = (TRAIN, VALID, TEST)) -> Iterator[Cuts]:
+def all_cuts(
+    events: Events, calendar: Calendar, splits: Sequence[int] = (TRAIN, VALID, TEST), campaigns: Campaigns = NO_CAMPAIGNS
+) -> Iterator[Cuts]:
     """Every row of these splits, in blocks. `events` has the histories of the protocol."""
     for split in splits:
         yield from PROTOCOLS[calendar.protocol](events, calendar, split)
+        if calendar.protocol == "global_time" and events.contacts is not None:
+            yield contact_cuts(events, calendar, split, EXPOSURE, *events.contacts.exposures())
+            yield contact_cuts(events, calendar, split, TRIAL, *events.contacts.trials(campaigns.has_control))
 
 
 def global_time(events: Events, calendar: Calendar, split: int) -> Iterator[Cuts]:
@@ -74,8 +80,6 @@ def global_time(events: Events, calendar: Calendar, split: int) -> Iterator[Cuts
         begin, until = (count_until(events, everybody, moment) for moment in (start - 1, end))
         yield window_cuts(events, calendar, split, begin, until, calendar.horizon)
     yield from calendar_cuts(events, calendar, split)
-    if events.contacts is not None:
-        yield exposure_cuts(events, calendar, split, *events.contacts.exposures())
 
 
 def session_next_item(events: Events, calendar: Calendar, split: int) -> Iterator[Cuts]:
@@ -186,15 +190,17 @@ def calendar_cuts(events: Events, calendar: Calendar, split: int) -> Iterator[Cu
         )
 
 
-def exposure_cuts(events: Events, calendar: Calendar, split: int, user: Int64, time: Int64, campaign: Int64) -> Cuts:
-    """A row for each user whom a campaign reached within the split, at that moment. user, time, campaign: of all exposures"""
+def contact_cuts(
+    events: Events, calendar: Calendar, split: int, cut: int, user: Int64, time: Int64, campaign: Int64, reached: Int32 | None = None
+) -> Cuts:
+    """A row for each of these contacts within the split, at its moment. reached: see Cuts"""
     start, last = calendar.extent(split)
     inside = (start <= time) & (time <= last)
     user, as_of = user[inside], time[inside]
     first, end = events.offset[user], count_until(events, user, as_of)
     return Cuts(
         split=split,
-        cut=EXPOSURE,
+        cut=cut,
         user=user,
         as_of=as_of,
         first=first,
@@ -204,6 +210,7 @@ def exposure_cuts(events: Events, calendar: Calendar, split: int, user: Int64, t
         reach=count_until(events, user, last),
         known=np.full(len(as_of), last + 1),
         campaign=campaign[inside],
+        reached=None if reached is None else reached[inside],
     )
 
 

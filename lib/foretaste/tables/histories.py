@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pandas.util import hash_array
 
 from foretaste.contract import EVENT_CODES, FIRST_INDEX, PAD, UNKNOWN, gap_bucket, local_hours
-from foretaste.tables.contacts import Contacts
+from foretaste.tables.contacts import ANSWER, CONTROL, EXPOSURE, Contacts
 from foretaste.tables.windows import OPENS, Events, Int32, Int64
 
 COLUMNS = ("user_id", "event_time", "item_id", "event_type", "price", "category", "campaign_id")  # of a session
@@ -30,7 +30,8 @@ class Codes:
     items, categories: the known ones, the first has FIRST_INDEX; edges: rising upper edges of price buckets, without the last bucket's
     event_types: those that enter histories; activity: those of them that show that a user is still there
     zone: what contract.local_hours takes
-    campaigns: the ids of those that contacts may belong to; answers: the event types that answer one, beside "exposure", which asks
+    campaigns: the ids of those that contacts may belong to; answers: the event types that answer one, beside "exposure", which asks, and
+    "control", which says that the user was left out of it
     """
 
     items: pa.Array
@@ -155,13 +156,14 @@ def _part(sessions: pa.Table, codes: Codes) -> _Part:
 
 
 def _contacts(flat: Mapping[str, pa.Array], time: Int64, session: Int64, first_session: Int64, codes: Codes) -> _Runs:
-    """Exposures to known campaigns, and answers to them."""
-    kind = flat["event_type"]
+    """Exposures to known campaigns, answers to them, and who was left out of them."""
+    types = {**dict.fromkeys(codes.answers, ANSWER), "exposure": EXPOSURE, "control": CONTROL}
+    place = _index(flat["event_type"], pa.array(list(types), pa.string())) - FIRST_INDEX  # negative where it is none of them
+    kind = np.append(np.array(list(types.values()), dtype=np.int8), -1)[place]
     campaign = _index(flat["campaign_id"], codes.campaigns).astype(np.int64) - FIRST_INDEX
-    is_answer = np.asarray(pc.is_in(kind, value_set=pa.array(codes.answers, pa.string())))
-    chosen = np.flatnonzero((campaign >= 0) & (is_answer | np.asarray(pc.equal(kind, "exposure"))))
+    chosen = np.flatnonzero((campaign >= 0) & (place >= 0))
     offset = np.append(np.searchsorted(session[chosen], first_session), len(chosen))
-    return _Runs(offset=offset, columns={_TIME: time[chosen], "campaign": campaign[chosen], "is_answer": is_answer[chosen]})
+    return _Runs(offset=offset, columns={_TIME: time[chosen], "campaign": campaign[chosen], "kind": kind[chosen]})
 
 
 def _index(values: pa.Array, known: pa.Array) -> Int32:

@@ -23,7 +23,7 @@ SCORES = Table(
         Column(
             name="targets",
             type="array<struct<target_id: string, score: double, reasons: array<string>>>",
-            comment="best first; target_id is an item id, a campaign's, or the task's name; reasons are items and facts",
+            comment="best first: target_id is an item's, a campaign's, or the task's name; score a chance, of uplift a difference of two",
             required=True,
         ),
         Column(name="model", type="string", comment="the model's name", required=True),

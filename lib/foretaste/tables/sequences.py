@@ -41,11 +41,11 @@ _FACT_COMMENTS = {
     "tenure_hours": "whole hours from the first activity to as_of; from the first event, without any",
     "exposures": "campaigns that reached the user before as_of",
     "answers": "answers to campaigns before as_of",
-    "campaign_kind": "at exposures: a code of the campaign's kind",
-    "campaign_days": "at exposures: how many days the campaign lasts",
-    "campaign_items": "at exposures: how many items of the vocabulary it is about",
-    "bought_promoted": "at exposures: the user's events with an item that it is about",
-    "bought_category": "at exposures: the user's events with a category that it is about",
+    "campaign_kind": "of a campaign's row: a code of the campaign's kind",
+    "campaign_days": "of a campaign's row: how many days the campaign lasts",
+    "campaign_items": "of a campaign's row: how many items of the vocabulary it is about",
+    "bought_promoted": "of a campaign's row: the user's events with an item that it is about",
+    "bought_category": "of a campaign's row: the user's events with a category that it is about",
 }
 
 LABELS: tuple[Label, ...] = tuple(
@@ -57,7 +57,7 @@ SEQUENCES = Table(
     columns=(
         Column(name="user_id", type="string", comment="whose history it is", required=True),
         Column(name="split", type="string", comment="train, valid or test", required=True),
-        Column(name="cut", type="string", comment="window, calendar, event or exposure: how as_of was chosen", required=True),
+        Column(name="cut", type="string", comment="window, calendar, event, exposure or trial: how as_of was chosen", required=True),
         Column(name="as_of", type="timestamp", comment="everything in the features was known then; labels lie after it", required=True),
         Column(name="length", type="int", comment="real events at the right end of the arrays", required=True),
         Column(
@@ -73,7 +73,7 @@ SEQUENCES = Table(
         ),
         *(Column(name=name, type="int", comment=_FACT_COMMENTS[name], required=True) for name in FACTS),
         *(Column(name=label.name, type="array<int>" if label.width else "int", comment=label.comment, required=True) for label in LABELS),
-        Column(name="campaign_id", type="string", comment="at exposures: the campaign that the row asks about"),
+        Column(name="campaign_id", type="string", comment="at exposures and in trials: the campaign that the row asks about"),
     ),
     key=("user_id", "split", "cut", "as_of", "campaign_id"),
     partitioned_by=("split", "cut"),
@@ -285,7 +285,7 @@ class _Examples:
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for users, whole, _ in histories(batches, self.codes):
             events = windows.by_session(whole) if self.calendar.protocol == "session_next_item" else whole
-            for found in cuts.all_cuts(events, self.calendar, self.splits):
+            for found in cuts.all_cuts(events, self.calendar, self.splits, self.campaigns):
                 for block, columns in windows.lay_out(events, found, self.calendar.length, LABELS, self.campaigns):
                     yield _arrow(users, block, columns, self.campaigns, cut=True)
 

@@ -72,6 +72,7 @@ class Cuts:
     stop:    events [end, stop) are what followed within the horizon and inside the row's own split
     reach, known: events [end, reach) are what followed inside the split, and what happened before `known`, a moment, is inside it
     campaign: what the row asks about, a place among the campaigns; None: no row asks about any
+    reached: of rows of a trial: see contract.Future
     split, cut: places in contract.SPLITS and contract.CUTS, the same for all
     """
 
@@ -86,6 +87,7 @@ class Cuts:
     reach: Int64
     known: Int64
     campaign: Int64 | None = None
+    reached: Int32 | None = None
 
     def __len__(self) -> int:
         return len(self.user)
@@ -131,6 +133,7 @@ def lay_out(
             known=block.known,
             answer=answer,
             asked_until=asked_until,
+            reached=np.full(len(block), -1, dtype=np.int32) if block.reached is None else block.reached,
         )
         columns |= {label.name: label.compute(future) for label in labels if label.compute is not None}
         yield block, columns

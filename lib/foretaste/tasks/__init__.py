@@ -12,8 +12,9 @@ from foretaste.tasks.latents import LATENTS
 from foretaste.tasks.new_item import NEW_ITEM
 from foretaste.tasks.returns import RETURNS
 from foretaste.tasks.task import Task, Worth
+from foretaste.tasks.uplift import UPLIFT
 
-TASKS: dict[str, Task] = {task.name: task for task in (INTEREST, CAMPAIGN, CHURN, NEW_ITEM, DEMAND, RETURNS, LATENTS, BEHAVIOUR)}
+TASKS: dict[str, Task] = {task.name: task for task in (INTEREST, CAMPAIGN, UPLIFT, CHURN, NEW_ITEM, DEMAND, RETURNS, LATENTS, BEHAVIOUR)}
 
 
 __all__ = ["TASKS", "Task", "Worth"]

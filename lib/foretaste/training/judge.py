@@ -147,6 +147,8 @@ class CountsJudge:
 class BinaryJudge:
     """The log loss, on which it stops, with accuracy, ROC-AUC and a calibration from a fine histogram of logits.
 
+    Of a head "uplift" it is that of what came in each row's own arm, without a calibration: its score is a difference of two of those.
+
     head, days: of a head of contract.DAILY, labels are turned into answers for so many days, and rows that do not tell are left out
     """
 
@@ -155,9 +157,10 @@ class BinaryJudge:
         self.sums = torch.zeros(4, NUM_BINS, dtype=torch.float64)  # a bin's zeros, its ones, the sum of its logits, of its losses
 
     def add(self, model: Model | Blend, batch: Batch[Tensor]) -> None:
-        logits = model.score(batch).double().cpu()  # (B,)
+        compared = model if self.head == "uplift" and isinstance(model, Model) else None
+        logits = (compared.factual(batch) if compared else model.score(batch)).double().cpu()  # (B,)
         labels = batch.labels[self.label].cpu()
-        if self.head in DAILY:
+        if self.head in DAILY or compared:
             answers = answers_of(self.head, labels, self.days)
             logits, labels = logits[answers >= 0], answers[answers >= 0]
         labels = labels.double()
@@ -181,7 +184,8 @@ class BinaryJudge:
             "rate": float(ones.sum()) / rows,
             "rows": rows,
         }
-        return Verdict(metrics=metrics, value=-metrics["log_loss"], calibration=platt(mean_logit, zeros[used], ones[used]))
+        calibration = None if self.head == "uplift" else platt(mean_logit, zeros[used], ones[used])
+        return Verdict(metrics=metrics, value=-metrics["log_loss"], calibration=calibration)
 
 
 def _roc_auc(zeros: Tensor, ones: Tensor) -> float:

@@ -69,7 +69,7 @@ class _Fit:
                 model.place = (plan.fit.batch_size, first)
         self.model.to(self.device)
         self.optimizers = self.model.optimizers(learning_rate=plan.fit.learning_rate, weight_decay=plan.fit.weight_decay)
-        self.steps_of = {task: own.train.num_rows // plan.fit.batch_size for task, own in plan.tasks.items()}
+        self.steps_of = {task: max(1, own.train.num_rows // plan.fit.batch_size) for task, own in plan.tasks.items()}
         self.steps_per_epoch = min(max(self.steps_of.values()), plan.fit.max_steps or sys.maxsize)
         self.descent = Descent(plan.fit, self.optimizers, ranks, self.steps_per_epoch)
         self.average = Average(self.model, plan.fit.average) if plan.fit.average else None
@@ -187,22 +187,15 @@ class _Fit:
         return means, step
 
     def _steps(self, epoch: int) -> Generator[dict[str, Batch[Tensor]]]:
-        """Each step's batch of each task. An epoch is a pass over the longest rows; shorter ones begin again as often as it takes."""
-        streams: dict[str, Generator[Batch[Tensor]]] = {}
-        passes = dict.fromkeys(self.tasks, 0)
+        """The batches of each step, by task. An epoch is a pass over everybody's rows: those with fewer sit out steps, evenly spread."""
+        streams = {
+            task: self._batches(own, own.train, epoch=epoch, shuffle=True, drop_uneven=True) for task, (own, _) in self.tasks.items()
+        }
+        most = max(self.steps_of.values())
         try:
-            for _ in range(max(self.steps_of.values())):
-                batch: dict[str, Batch[Tensor]] = {}
-                for task, (own, _) in self.tasks.items():
-                    found = next(streams[task], None) if task in streams else None
-                    if found is None:
-                        most = math.ceil(max(self.steps_of.values()) / max(1, self.steps_of[task]))  # passes an epoch
-                        number = (epoch - 1) * most + passes[task] + 1
-                        passes[task] += 1
-                        streams[task] = self._batches(own, own.train, epoch=number, shuffle=True, drop_uneven=True)
-                        found = next(streams[task])
-                    batch[task] = found
-                yield batch
+            for step in range(most):
+                in_turn = [task for task, steps in self.steps_of.items() if (step + 1) * steps // most > step * steps // most]
+                yield {task: next(streams[task]) for task in in_turn}
         finally:
             for stream in streams.values():
                 stream.close()
@@ -320,7 +313,10 @@ def _model(plan: Plan) -> Model | Blend | Shared:
         return Shared({task: part for task, part in parts.items() if isinstance(part, Model)}, weights)
     if plan.blend is None:
         objective = Objective(**plan.fit.loss.objective)
-        return build(plan.model.name, head=plan.head, label=plan.label, sizes=plan.sizes, objective=objective, **plan.options)
+        network = build(plan.model.name, head=plan.head, label=plan.label, sizes=plan.sizes, objective=objective, **plan.options)
+        if plan.latents and network.reader is not None:
+            network.reader.load_state_dict(safetensors.torch.load_file(plan.latents["weights"]))
+        return network
     model = restored(plan.blend, head=plan.head, label=plan.label, sizes=plan.sizes)
     assert isinstance(model, Blend)
     assert plan.start is not None

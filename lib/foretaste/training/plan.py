@@ -29,6 +29,7 @@ class Plan:
              `similar` (num_items, k), the items that come with each item most often, PAD where there are fewer
     next_only: the first item of a label is what is asked for, not all of them
     blend, start: fit the ranker of a blend instead of `model`: what models.restored builds it from, and the file of all its tensors
+    latents: the model whose numbers it reads, where settings ask for it: `model`, what it is built from, `weights`, its file, and `sha256`
     weight: how much the task counts for beside its companions
     companions: the other tasks on the same encoder, fitted together with this one (models/shared.py): rows, head and tables are theirs;
              model (facts apart), fit, seed and folder are alike
@@ -51,6 +52,7 @@ class Plan:
     next_only: bool = True
     blend: Mapping[str, Any] | None = None
     start: str | None = None
+    latents: Mapping[str, Any] | None = None
     weight: float = 1.0
     companions: tuple["Plan", ...] = ()
 
@@ -74,7 +76,8 @@ class Plan:
         """What is read of a row: what the model reads, and the items in any case, since targets and negatives are told by them."""
         if self.head == "counts":
             return SERIES_FEATURES
-        return tuple(dict.fromkeys(("item", *(self.blend["features"] if self.blend else self.model.features))))
+        own = self.blend["features"] if self.blend else self.model.features
+        return tuple(dict.fromkeys(("item", *own, *(self.latents["model"]["features"] if self.latents and self.model.latents else ()))))
 
     @property
     def facts(self) -> tuple[str, ...]:
@@ -84,7 +87,8 @@ class Plan:
     @property
     def options(self) -> dict[str, Any]:
         """What `models.build` takes beside the model's name, the head, the label, the sizes and the objective."""
-        return self.model.model_dump(exclude={"name"})
+        latents = {"latents": self.latents["model"]} if self.latents and self.model.latents else {}
+        return self.model.model_dump(exclude={"name", "latents"}) | latents
 
     @property
     def digest(self) -> str:
@@ -101,6 +105,8 @@ class Plan:
             "rows": [self.train.to_json(), self.valid.to_json() if self.valid else None, self.leave_out_seen],
             "blend": [self.blend, self.next_only],
         }
+        if self.latents:
+            what["latents"] = [self.latents["sha256"]]
         if self.companions:
             what["together"] = [self.weight, *[[each.weight, each.digest] for each in self.companions]]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
