@@ -16,9 +16,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (item.get_closest_marker("cluster") is not None, "spark" in getattr(item, "fixturenames", ())))
 
 
+# Each query runs once, on a few rows: to compile it costs more than to interpret it. Tests that start a cluster or a job do as users do.
+QUICK = {
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    conf = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    conf = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1", **QUICK}
     session = spark_session(SparkSettings(master="local[2]", driver_memory="3g", shuffle_partitions=2, conf=conf))
     session.sparkContext.setLogLevel("OFF")  # what a test provokes is not news
     yield session

@@ -261,6 +261,14 @@ def test_what_cannot_be_shared_is_refused(tmp_path: Path, changes: dict[str, Any
         load(file)
 
 
+def test_a_shared_model_has_the_settings_of_its_kind(warehouse: Warehouse) -> None:
+    write_tables(warehouse)
+    shared = {"weights": {"interest": 1.0, "returns": 1.0}, "model": {"name": "gru", "heads": 2}}
+    with pytest.raises(SettingsError, match="gru has no setting heads") as refused:
+        train(warehouse, settings(shared=shared))
+    assert refused.value.where == "shared.model.heads"
+
+
 def test_an_encoder_that_is_shared_is_not_fitted_again(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="what several tasks learnt together is not fitted again"):
         settings(shared={"weights": {"interest": 1.0, "returns": 1.0}}, sequences={"refit": True})

@@ -16,7 +16,7 @@ from foretaste.errors import ModelError, SettingsError
 from foretaste.feed.pin import pin, rows_of
 from foretaste.feed.snapshot import joined
 from foretaste.models import COUNTED, MODELS, Model, Variational, options_of
-from foretaste.settings import Settings, TaskSettings
+from foretaste.settings import ModelSettings, Settings, TaskSettings
 from foretaste.steps import count
 from foretaste.steps.augmentation import gated
 from foretaste.steps.blend import Blended, blend
@@ -46,6 +46,8 @@ def train(warehouse: Warehouse, settings: Settings) -> StepReport:
         check(name, task)
         if TASKS[name].head == "uplift":
             _check_trial(warehouse, TASKS[name])
+    if settings.shared:
+        _check_options(settings.shared.model, "shared")
     read: dict[str, int] = {}
     notes: list[str] = []
     fit = _fit(warehouse, settings)
@@ -149,10 +151,14 @@ def check(name: str, settings: TaskSettings) -> None:
                 raise SettingsError(
                     f"only a model that answers for a user as a whole reads {key}", where=f"tasks.{name}.model.{key}", fix="Leave them out."
                 )
-        try:
-            options_of(altered.model.name, altered.model.model_dump(exclude={"name"}))
-        except ModelError as error:
-            raise SettingsError(error.what, where=f"tasks.{name}.{error.where}", fix=error.fix) from None
+        _check_options(altered.model, f"tasks.{name}")
+
+
+def _check_options(model: ModelSettings, where: str) -> None:
+    try:
+        options_of(model.name, model.model_dump(exclude={"name"}))
+    except ModelError as error:
+        raise SettingsError(error.what, where=f"{where}.{error.where}", fix=error.fix) from None
 
 
 def _fit(warehouse: Warehouse, settings: Settings) -> Fit:

@@ -64,7 +64,7 @@ class Plan:
     @property
     def name(self) -> str:
         """What is fitted, in words."""
-        return f"{' + '.join(self.tasks)}" if self.companions else self.task
+        return " + ".join(self.tasks)
 
     @property
     def end(self) -> int:
@@ -146,7 +146,7 @@ class Fitted:
     value:       of the best epoch, what it was chosen by: the larger the better
     metrics:     of the best epoch, on the validation rows; none where there were none
     calibration: slope and intercept of a binary head's logits; None for others
-                 of several tasks together, names of metrics and of these begin with the task's and a point, and `value` is among them
+                 (of several tasks together, names of these and of metrics begin with the task's and a point; `value` is among the latter)
     history:     one entry an epoch: epoch, loss (mean over targets; `loss of …` each of several optimizers), targets, steps, seconds (with
                  judging), steps_per_s and sequences_per_s (without), and the validation metrics
     notes:       what else is worth a line, such as a broken checkpoint or a lost rank
