@@ -26,7 +26,7 @@ def test_gap_buckets_grow_with_the_gap_and_fit_their_embedding(seconds: list[flo
 def test_every_feature_has_a_size() -> None:
     sizes = Sizes(num_items=12, num_categories=5, num_price_buckets=7)
     assert {name: sizes.of(name) for name in FEATURES} == {
-        "item": 12, "event": 14, "gap": 28, "opens_session": 3, "price": 7, "category": 5, "hour": 25, "weekday": 8,
+        "item": 12, "event": 15, "gap": 28, "opens_session": 3, "price": 7, "category": 5, "hour": 25, "weekday": 8,
     }  # fmt: skip
 
 
