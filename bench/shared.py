@@ -1,6 +1,6 @@
 """One encoder for several tasks beside an encoder for each: both fitted with the same seeds and judged on the same test rows.
 
-python bench/shared.py --config conf/use_cases.yaml --seeds 1,2,3
+python bench/shared.py --config conf/shared.yaml --seeds 1,2,3
 
 The config has `shared`. Of each task that ranks items or answers for a user, the network alone is compared: no blend, no search. A fit that
 is there already is not made again, so a run that was cut off goes on.
@@ -8,7 +8,6 @@ is there already is not made again, so a run that was cut off goes on.
 
 import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +57,9 @@ class Network:
     @classmethod
     def of(cls, plan: Plan, fitted: Fitted) -> "Network":
         return cls(plan=plan.to_json(), weights=fitted.weights, **(fitted.calibration or {}))
+
+    def itself(self) -> "Network":
+        return self
 
     def score(self, batch: Batch[Tensor]) -> Tensor:
         return fitted_network(self.plan, self.weights).score(batch).double() * self.slope + self.intercept
@@ -111,7 +113,7 @@ def _judged(warehouse: Warehouse, chosen: Settings, name: str, networks: dict[st
         judge=judge_of(chosen, task),
         label=task.label.name,
         model="shared",
-        load_model=partial(_itself, shared),
+        load_model=shared.itself,
         baselines={"alone": alone},
         replicates=chosen.evaluation.bootstrap,
         seed=chosen.evaluation.seed,
@@ -121,10 +123,6 @@ def _judged(warehouse: Warehouse, chosen: Settings, name: str, networks: dict[st
     features = dict.fromkeys(name for plan in plans for name in plan.features)
     rows = warehouse.read(SEQUENCES, plans[0].train.version)
     return run(judging, judged_rows(rows, chosen, task, features, ("test",), sizes.days))
-
-
-def _itself(network: Network) -> Network:
-    return network
 
 
 def _print(name: str, chosen: Settings, of_seeds: list[Resampled]) -> None:

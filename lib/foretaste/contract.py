@@ -27,6 +27,7 @@ NUM_MONTHDAYS = 31
 SPLITS = ("train", "valid", "test")
 CUTS = ("window", "calendar", "event", "exposure", "trial")
 DAILY = ("survival", "incidence")  # heads that answer day by day, see `answers_of`: who stays away, or the other way round, who comes
+WAITS = (*DAILY, "uplift")  # heads that learn from when somebody came: labels as `answers_of` takes them
 SCALARS = ("length", "fresh", "recency")
 FACTS = (
     "repeats", "idle_hours", "tenure_hours", "exposures", "answers",
@@ -211,7 +212,7 @@ class Label:
 
 
 def answers_of(head: str, waited: Any, days: int) -> Any:
-    """1 or 0, or -1 where less than so many days are known, for a head of DAILY, or for "uplift". numpy or torch, (N, 2) → (N,).
+    """1 or 0, or -1 where less than so many days are known, for a head of WAITS. numpy or torch, (N, 2) → (N,).
 
     "survival": 1 for who did not come within them; "incidence" and "uplift": 1 for who did.
     waited: the day on which somebody came, from 1 on, or 0, and of how many whole days it is known at all. Who came on a day that is

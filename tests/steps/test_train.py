@@ -14,13 +14,15 @@ from foretaste.contract import FACTS, FEATURES
 from foretaste.counting.popularity import events_of_items
 from foretaste.errors import SettingsError, TableError
 from foretaste.models import Model
-from foretaste.settings import Settings, load
+from foretaste.settings import Settings, TrainingSettings, load
+from foretaste.steps import sharing
 from foretaste.steps.planning import _similar
 from foretaste.steps.train import train
 from foretaste.tables import Warehouse
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.vocabulary import VOCABULARY
 from foretaste.tasks import TASKS as TASK_KINDS
+from foretaste.training.workers import launch
 from tests.training import toys
 
 FIT = {"epochs": 2, "batch_size": 10, "learning_rate": 0.02}
@@ -248,7 +250,6 @@ def test_tasks_take_the_shared_encoder_where_validation_is_the_better_for_it(war
         ({"weights": {"interest": 1.0, "demand": 1.0}}, "shared.weights.demand: its model is no encoder"),
         ({"weights": {"interest": 1.0}}, "shared.weights"),
         ({"weights": {"interest": 1.0, "returns": 0.0}}, "shared.weights.returns"),
-        ({"model": {"name": "vae"}}, "vae has no encoder to share"),
         ({"model": {"name": "gru", "facts": ["idle_hours"]}}, "no two tasks read the same"),
         ({"fit": {"augment": {"vae": 1.0}}}, "only a task by itself"),
     ],
@@ -263,10 +264,26 @@ def test_what_cannot_be_shared_is_refused(tmp_path: Path, changes: dict[str, Any
 
 def test_a_shared_model_has_the_settings_of_its_kind(warehouse: Warehouse) -> None:
     write_tables(warehouse)
-    shared = {"weights": {"interest": 1.0, "returns": 1.0}, "model": {"name": "gru", "heads": 2}}
+    weights = {"interest": 1.0, "returns": 1.0}
     with pytest.raises(SettingsError, match="gru has no setting heads") as refused:
-        train(warehouse, settings(shared=shared))
+        train(warehouse, settings(shared={"weights": weights, "model": {"name": "gru", "heads": 2}}))
     assert refused.value.where == "shared.model.heads"
+    with pytest.raises(SettingsError, match=r"vae has no encoder to share .*\. Use elman or lstm or gru or transformer"):
+        train(warehouse, settings(shared={"weights": weights, "model": {"name": "vae"}}))
+    new_item = {"new_item": {"model": {"name": "gru", "size": "tiny", "content": True}}}
+    with pytest.raises(SettingsError, match="new_item asks about items that its model never saw") as refused:
+        train(warehouse, settings(tasks={**TASKS, **new_item}, shared={"weights": {**weights, "new_item": 1.0}}))
+    assert refused.value.where == "shared.model.content"
+
+
+def test_without_resume_what_was_learnt_together_is_learnt_anew(warehouse: Warehouse, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tables(warehouse)
+    shared = {"weights": {"interest": 1.0, "returns": 1.0}, "model": {"name": "gru", "embedding": 4, "hidden": [4]}, "fit": FIT}
+    for resume in (True, True, False):
+        chosen = settings(shared=shared, training={"threads": 1, "seed": 1, "resume": resume})
+        sharing.fitted_together(warehouse, chosen, lambda plan, report: launch(plan, TrainingSettings(threads=1)), print)
+    first, again, anew = [line for line in capsys.readouterr().out.splitlines() if "parameters" in line]
+    assert ["goes on after epoch 2" in line for line in (first, again, anew)] == [False, True, False]
 
 
 def test_an_encoder_that_is_shared_is_not_fitted_again(tmp_path: Path) -> None:

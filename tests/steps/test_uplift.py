@@ -72,6 +72,8 @@ def write(warehouse: Warehouse, control: str | None = "control") -> None:
             elif control:
                 happened(user, day, control, None, name)
     warehouse.overwrite(EVENTS, warehouse.spark.createDataFrame(rows, EVENTS.ddl))
+    if warehouse.exists(CAMPAIGNS):
+        return
     days = {name: (MONDAY + timedelta(days=day), MONDAY + timedelta(days=day + 4)) for name, day in REMINDERS.items()}
     told = [(name, "mail", start, end, ["tea"]) for name, (start, end) in days.items()]
     warehouse.overwrite(CAMPAIGNS, warehouse.spark.createDataFrame(told, CAMPAIGNS.ddl))
@@ -127,3 +129,15 @@ def test_without_a_control_group_it_is_refused(warehouse: Warehouse, control: st
         train(warehouse, settings())
     assert refused.value.where == "tasks.uplift"
     assert "type control" in refused.value.fix
+
+
+def test_a_control_group_that_is_told_of_late_makes_trials_of_all_whom_it_is_compared_with(warehouse: Warehouse) -> None:
+    """Also of those whose own events are as they were."""
+    write(warehouse, None)
+    for step in (sessionize, sequence):
+        step(warehouse, settings())
+    assert warehouse.read(SEQUENCES).where("cut = 'trial'").isEmpty()
+    write(warehouse)
+    sessionize(warehouse, settings())
+    assert sequence(warehouse, settings()).notes[0] == "all rows written anew: controlled changed"
+    assert warehouse.read(SEQUENCES).where("cut = 'trial'").count() == 6 * NUM_USERS

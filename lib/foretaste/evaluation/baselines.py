@@ -63,14 +63,21 @@ class NetworkAlone:
         return self.load().score(batch)
 
 
-class BaseRate:
+class Same:
+    """One score for everybody: whom it names is drawn at random."""
+
+    def __init__(self, score: float) -> None:
+        self.for_all = score
+
+    def score(self, batch: Batch[Tensor]) -> Tensor:
+        return torch.full((len(batch.length),), self.for_all, dtype=torch.float64)
+
+
+class BaseRate(Same):
     """The share of positives among the training rows for everybody: the majority class, with an honest probability."""
 
     def __init__(self, share: float) -> None:
-        self.logit = float(torch.logit(torch.tensor(share, dtype=torch.float64), eps=1e-9))
-
-    def score(self, batch: Batch[Tensor]) -> Tensor:
-        return torch.full((len(batch.length),), self.logit, dtype=torch.float64)
+        super().__init__(float(torch.logit(torch.tensor(share, dtype=torch.float64), eps=1e-9)))
 
 
 Numbers = Callable[[Batch[Tensor]], Tensor]
@@ -120,16 +127,6 @@ def all_facts(batch: Batch[Tensor]) -> Tensor:
     amounts = [batch.facts[name].double().log1p()[:, None] for name in FACTS if name not in CODED_FACTS]
     codes = [torch.nn.functional.one_hot(batch.facts[name].long(), number).double() for name, number in CODED_FACTS.items()]
     return torch.cat([*amounts, *codes], dim=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Everybody:
-    """The same effect for everybody, as training rows have it: whom it reaches is drawn at random."""
-
-    effect: float
-
-    def score(self, batch: Batch[Tensor]) -> Tensor:
-        return torch.full((len(batch.length),), self.effect, dtype=torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True)

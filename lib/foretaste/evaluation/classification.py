@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foretaste.contract import Batch
-from foretaste.errors import ModelError
-from foretaste.evaluation.judge import JUDGED, Sums, add_rows, ratio
+from foretaste.evaluation.judge import JUDGED, Sums, add_rows, numbers, ratio
 
 NUM_BINS = 2000
 LOGIT_RANGE = 16.0  # the first and the last bin take what lies beyond
@@ -62,10 +61,9 @@ class Binary:
         self.label = label
 
     def measure(self, scores: Tensor, batch: Batch[Tensor]) -> "LabelledRows":
-        logit = scores.double().numpy()  # (B,)
-        if np.isnan(logit).any():
-            raise ModelError("the model scores NaN", where="evaluation", fix="Train it again, with a lower learning rate or clip_norm.")
-        return LabelledRows(logit=logit, label=batch.labels[self.label].long().numpy(), probability=torch.sigmoid(scores.double()).numpy())
+        return LabelledRows(
+            logit=numbers(scores), label=batch.labels[self.label].long().numpy(), probability=torch.sigmoid(scores.double()).numpy()
+        )
 
     def metrics(self, sums: Sums) -> dict[str, NDArray[np.float64]]:
         num_rows = sums[JUDGED]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foretaste.contract import Batch
+from foretaste.errors import ModelError
 
 Sums = NDArray[np.float64]
 """(S, R): S sums over rows, each with the weights of R resamples; the first resample weighs every row 1.
@@ -51,6 +52,14 @@ class Judge(Protocol):
 
     def metrics(self, sums: Sums) -> Mapping[str, NDArray[np.float64]]:
         """Metric name → (R,), NaN where it is not defined, such as an AUC with one class only."""
+
+
+def numbers(scores: Tensor) -> NDArray[np.float64]:
+    """(B,) scores, none of which is a NaN; ModelError where one is."""
+    found: NDArray[np.float64] = scores.double().numpy()
+    if np.isnan(found).any():
+        raise ModelError("the model scores NaN", where="evaluation", fix="Train it again, with a lower learning rate or clip_norm.")
+    return found
 
 
 def add_rows(sums: Sums, index: NDArray[np.integer[Any]], rows: NDArray[np.float64]) -> None:

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foretaste.contract import Batch
-from foretaste.errors import ModelError
-from foretaste.evaluation.judge import JUDGED, Sums, add_rows, ratio
+from foretaste.evaluation.judge import JUDGED, Sums, add_rows, numbers, ratio
 
 NUM_BINS = 2000
 REACHED = {"uplift@10%": 0.1, "uplift@30%": 0.3}
@@ -45,17 +44,14 @@ class Uplift:
         self.label = label
 
     def measure(self, scores: Tensor, batch: Batch[Tensor]) -> "TrialRows":
-        score = scores.double().numpy()  # (B,)
-        if np.isnan(score).any():
-            raise ModelError("the model scores NaN", where="evaluation", fix="Train it again, with a lower learning rate or clip_norm.")
-        return TrialRows(score=score, kind=batch.labels[self.label].long().numpy())
+        return TrialRows(score=numbers(scores), kind=batch.labels[self.label].long().numpy())
 
     def metrics(self, sums: Sums) -> Mapping[str, NDArray[np.float64]]:
         left_out, came_anyway, reached, came = sums[_HISTOGRAMS:].reshape(NUM_KINDS, NUM_BINS, -1)[:, ::-1]  # (bins, R), best first
         counts = {"n": reached + came, "y": came, "m": left_out + came_anyway, "x": came_anyway}
         n, m = counts["n"].sum(0), counts["m"].sum(0)
-        gain = np.cumsum(ratio(counts["y"], n + np.zeros_like(counts["y"])) - ratio(counts["x"], m + np.zeros_like(counts["x"])), axis=0)
-        part = ratio(counts["n"] + counts["m"], n + m + np.zeros_like(counts["n"]))
+        gain = np.cumsum(ratio(counts["y"], n) - ratio(counts["x"], m), axis=0)
+        part = ratio(counts["n"] + counts["m"], n + m)
         before = np.concatenate([np.zeros_like(gain[:1]), gain[:-1]])
         auuc = ((before + gain) / 2 * part).sum(0)
         ate = gain[-1]

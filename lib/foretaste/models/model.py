@@ -39,10 +39,12 @@ class Model(nn.Module):
     counts: whether it is for head "counts", which no other is
     writes: whether it can `draw`; keeps_last: whether its last epoch is its best, whatever its ranks
     place: (rows of the step's global batch, which of them is the first here), where ranks share it: the loop says so
+    latent: how many latent numbers `latents` gives; 0: it has none
     num_observed: how many sums `observe` gives; 0: there is nothing to watch, and neither it nor `health` is asked
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+    latent: int = 0
     num_observed: int = 0
     parts_rows: ClassVar[bool] = True
     reads_categories: ClassVar[bool] = False
@@ -77,7 +79,7 @@ class Model(nn.Module):
         """
         super().__init__()
         self.reader = reader.requires_grad_(False) if reader is not None else None
-        width_read = width + (int(reader.latent) if reader is not None else 0)  # type: ignore[arg-type]
+        width_read = width + (reader.latent if reader is not None else 0)
         self.label = label
         self.checkpoint_activations = checkpoint_activations
         self.embeddings = nn.ModuleDict()
@@ -107,6 +109,12 @@ class Model(nn.Module):
         elif head != "counts" or not self.counts:  # that model brings its own
             raise ModelError(f"no head is called {head!r}", where="the task", fix=f"Use items, binary, {', '.join(DAILY)} or uplift.")
         self.noise = torch.Generator()  # for what all ranks must draw alike, such as negatives: the loop seeds it before each step
+
+    def train(self, mode: bool = True) -> "Model":
+        super().train(mode)
+        if self.reader is not None:
+            self.reader.eval()  # no dropout in what is only listened to
+        return self
 
     def encode(self, batch: Batch[Tensor]) -> Tensor:
         """(B, T, H): the state after each event of left-aligned rows (see rows.py)."""
@@ -180,6 +188,10 @@ class Model(nn.Module):
         logits = self.head.logits(self._last_states(batch), batch)
         return logits.gather(1, batch.labels[self.label][:, 2:3].long()).squeeze(1)
 
+    def latents(self, batch: Batch[Tensor]) -> Tensor:
+        """(B, latent): a few numbers that say what each row is about; only of a variational model."""
+        raise ModelError(f"{type(self).__name__} has no latent numbers", where="model.name", fix="Train a vae or mult_vae.")
+
     def draw(self, conditions: Conditions, seed: Tensor) -> Batch[Tensor]:
         """Rows that nobody wrote, left-padded to the model's length, of so many conditions and seeds, (B,) int64: see chance.py."""
         raise ModelError(f"{type(self).__name__} writes no sequences", where="model.name", fix="Use gan or vae.")
@@ -209,11 +221,7 @@ class Model(nn.Module):
     @torch.no_grad()
     def _latents(self, batch: Batch[Tensor]) -> Tensor | None:
         """(B, Z): what the reader makes of each row; None without one."""
-        if self.reader is None:
-            return None
-        self.reader.eval()  # whatever this one does: nothing is dropped out of what is only listened to
-        found: Tensor = self.reader.latents(batch)  # type: ignore[operator]
-        return found
+        return None if self.reader is None else self.reader.latents(batch)
 
     def _parts(self, batch: Batch[Tensor]) -> list[tuple[Tensor, Batch[Tensor]]]:
         """The batch left-aligned, in parts of like length where that is quicker, with each part's rows."""

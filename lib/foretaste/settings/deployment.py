@@ -9,7 +9,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from foretaste.contract import DAILY
+from foretaste.contract import WAITS
 from foretaste.errors import SettingsError
 from foretaste.settings.data import (
     IngestSettings,
@@ -96,7 +96,7 @@ class Settings(Strict):
     @model_validator(mode="after")
     def _days_to_wait(self) -> "Settings":
         for name, task in self.tasks.items():
-            waits = {other.name for other in TASKS.values() if other.head in (*DAILY, "uplift") or other.metrics == "launches"}
+            waits = {other.name for other in TASKS.values() if other.head in WAITS or other.metrics == "launches"}
             if task.within is not None and name not in waits:
                 owners = " and ".join(sorted(waits))
                 raise ValueError(f"tasks.{name}.within belongs to {owners}; leave it out here")

@@ -269,7 +269,8 @@ class SharedSettings(Strict):
     """Several tasks on one encoder, fitted together; a task takes it where validation is the better for it, and else its own model.
 
     weights: task → what its learning rate is multiplied with: how much it counts for
-    model, fit: of them all; facts are each task's own. A step reads `fit.batch_size` rows of each task
+    model, fit: of them all; facts are each task's own. A step reads `fit.batch_size` rows of each task whose turn it is: each reads its
+    rows once an epoch
     """
 
     weights: dict[str, Annotated[float, Field(gt=0, le=100)]] = Field(min_length=2)
@@ -278,8 +279,6 @@ class SharedSettings(Strict):
 
     @model_validator(mode="after")
     def _is_everybodys(self) -> "SharedSettings":
-        if self.model.name not in ("elman", "lstm", "gru", "transformer"):
-            raise ValueError(f"model.name: {self.model.name} has no encoder to share; use elman, lstm, gru or transformer")
         if self.model.facts is not None or self.model.latents:
             raise ValueError(f"model.{'latents' if self.model.latents else 'facts'}: no two tasks read the same; leave it out here")
         if self.fit.augment.written:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from foretaste.counting import count, learnt_from
-from foretaste.errors import ModelError
 from foretaste.feed.snapshot import divided
 from foretaste.models import Blend, options_of, restored
 from foretaste.settings import BlendSettings, CountedSettings
+from foretaste.steps.planning import written
 from foretaste.tables import Warehouse
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.training.plan import Fitted, Plan
@@ -48,7 +49,8 @@ def blend(
     stored = described(plan, settings, counted)
     learn, judge = divided(plan.valid, JUDGED_PART)
     folder = Path(plan.folder) / "blend"
-    start = _written(folder / "start.safetensors", _tensors(warehouse, plan, stored, counted, fitted.weights, refit=False))
+    tensors = _tensors(warehouse, plan, stored, counted, fitted.weights, refit=False)
+    start = written(folder / "start.safetensors", partial(save_file, tensors), "the blend")
     report(f"{plan.task}: a blend of {plan.model.name} with {', '.join(settings.experts)}, on validation rows")
     ranked = fit(
         replace(
@@ -68,7 +70,7 @@ def blend(
         return Blended(model=stored, weights=Path(ranked.weights), fitted=ranked)
     ranker = {name: tensor for name, tensor in load_file(ranked.weights).items() if not name.startswith(("network.", "experts."))}
     tensors = _tensors(warehouse, plan, stored, counted, again.weights, refit=True) | ranker
-    return Blended(model=stored, weights=_written(folder / "refit.safetensors", tensors), fitted=ranked)
+    return Blended(model=stored, weights=written(folder / "refit.safetensors", partial(save_file, tensors), "the blend"), fitted=ranked)
 
 
 def described(plan: Plan, settings: BlendSettings, counted: CountedSettings) -> dict[str, Any]:
@@ -97,14 +99,3 @@ def _tensors(
     counts = {f"experts.{name}.{key}": torch.from_numpy(table) for name in tables for key, table in tables[name].items()}
     learnt = {f"network.{name}": tensor for name, tensor in load_file(weights).items()}
     return {name: tensor.contiguous().clone() for name, tensor in (network.state_dict() | learnt | counts).items()}
-
-
-def _written(path: Path, tensors: dict[str, Tensor]) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, path)
-    except OSError as error:
-        raise ModelError(
-            f"the blend cannot be written: {error.strerror}", where=str(path), fix="Make room there, or set warehouse.path."
-        ) from error
-    return path

@@ -13,7 +13,7 @@ from foretaste import registry
 from foretaste.contract import DAILY, SCALARS
 from foretaste.counting import learnt_from
 from foretaste.errors import SettingsError, TableError
-from foretaste.evaluation.baselines import REGRESSIONS, BaseRate, CountedBaseline, Effect, Everybody, NetworkAlone
+from foretaste.evaluation.baselines import REGRESSIONS, BaseRate, CountedBaseline, Effect, NetworkAlone, Same
 from foretaste.evaluation.bootstrap import Estimate
 from foretaste.evaluation.comparison import Comparison, aligned, by_segment
 from foretaste.evaluation.fitting import beta_geometric, regression
@@ -132,7 +132,8 @@ def _baselines(warehouse: Warehouse, settings: Settings, model: StoredModel, row
         learnt = answered(rows.where((F.col("split") == "train") & (F.col("cut") == task.train_cut)), task, model.sizes.days)
         assert model.base_rate is not None
         if task.metrics == "uplift":
-            yield _of_trial(learnt, task.label.name, model.base_rate)
+            effects = _of_trial(learnt, task.label.name)
+            yield {"random": Same(model.base_rate), **{name: effects[name] for name in task.baselines}}
             return
         others: dict[str, Scorer] = {"majority": BaseRate(model.base_rate)}
         others |= {name: regression(learnt, task.label.name, *REGRESSIONS[name]) for name in task.baselines if name in REGRESSIONS}
@@ -140,13 +141,12 @@ def _baselines(warehouse: Warehouse, settings: Settings, model: StoredModel, row
         yield others | ({"bg_nbd": bought_again} if bought_again else {})
 
 
-def _of_trial(learnt: DataFrame, label: str, effect: float) -> dict[str, Scorer]:
+def _of_trial(learnt: DataFrame, label: str) -> dict[str, Scorer]:
     """Whom to reach without such a model. learnt: training rows of a trial, with their kinds"""
     came = learnt.withColumn("_reached", F.col(label) >= 2).withColumn(label, F.col(label) % 2)
     arms = [came.where("_reached"), came.where("NOT _reached")]
     reached, left_out = (regression(rows, label, *REGRESSIONS["logistic_facts"]) for rows in arms)
     return {
-        "random": Everybody(effect=effect),
         "responders": Effect(reached=reached),
         "two_regressions": Effect(reached=reached, left_out=left_out),
     }

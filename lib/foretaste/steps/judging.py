@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from foretaste.contract import DAILY, FACTS, SCALARS, SPLITS
+from foretaste.contract import FACTS, SCALARS, SPLITS, WAITS
 from foretaste.evaluation.baselines import RFM_FEATURES
 from foretaste.evaluation.classification import Binary
 from foretaste.evaluation.forecast import Forecast
@@ -44,10 +44,10 @@ def sequences_version(warehouse: Warehouse, model: StoredModel) -> tuple[int, li
 
 
 def answered(rows: DataFrame, task: Task, days: int) -> DataFrame:
-    """The rows with a label that is 1 or 0: for a head of DAILY the answer for so many days, as contract.answers_of has it, without rows
+    """The rows with a label that is 1 or 0: for a head of WAITS the answer for so many days, as contract.answers_of has it, without rows
     that do not tell. For a head "uplift" 2 more where the campaign reached the user.
     """
-    if task.head not in (*DAILY, "uplift"):
+    if task.head not in WAITS:
         return rows
     day, known = F.element_at(task.label.name, 1), F.element_at(task.label.name, 2)
     came = (day >= 1) & (day <= days)

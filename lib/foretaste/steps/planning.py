@@ -2,8 +2,10 @@
 
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,8 @@ from foretaste.counting.popularity import events_of_items
 from foretaste.errors import ModelError, SettingsError
 from foretaste.feed.pin import pin, rows_of
 from foretaste.feed.snapshot import Pin, divided
-from foretaste.models import MODELS
-from foretaste.settings import Settings, TaskSettings
+from foretaste.models import MODELS, options_of
+from foretaste.settings import ModelSettings, Settings, TaskSettings
 from foretaste.tables import TABLES, Warehouse, items
 from foretaste.tables.items import ITEMS
 from foretaste.tables.sequences import SEQUENCES
@@ -122,15 +124,19 @@ def tables_for(warehouse: Warehouse, plan: Plan, vocabulary: int, *, with_simila
         tables["content"] = _content(warehouse, plan.sizes.num_items, vocabulary)
     if MODELS[plan.model.name].reads_categories:
         tables["category"] = most_frequent(combinations(rows, ("category",)), "category", plan.sizes.num_items)
-    path = Path(plan.folder) / "tables.safetensors"
+    return str(written(Path(plan.folder) / "tables.safetensors", partial(save_file, tables), "the counts"))
+
+
+def written(path: Path, save: Callable[[Path], None], what: str) -> Path:
+    """The path, once `save` has written there; ModelError where it cannot."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tables, path)
+        save(path)
     except OSError as error:
         raise ModelError(
-            f"the counts cannot be written: {error.strerror}", where=str(path), fix="Make room there, or set warehouse.path."
+            f"{what} cannot be written: {error.strerror}", where=str(path), fix="Make room there, or set warehouse.path."
         ) from error
-    return str(path)
+    return path
 
 
 def _similar(rows: DataFrame, num_items: int) -> NDArray[np.int32]:
@@ -141,6 +147,14 @@ def _similar(rows: DataFrame, num_items: int) -> NDArray[np.int32]:
     similar = np.full((num_items, NUM_SIMILAR), PAD, dtype=np.int32)
     similar[item, np.arange(len(neighbour)) - offset[item]] = neighbour
     return similar
+
+
+def check_options(model: ModelSettings, where: str) -> None:
+    """SettingsError for a network that there is not, or a setting that it has not."""
+    try:
+        options_of(model.name, model.model_dump(exclude={"name"}))
+    except ModelError as error:
+        raise SettingsError(error.what, where=f"{where}.{error.where}", fix=error.fix) from None
 
 
 def variants(settings: TaskSettings) -> list[TaskSettings]:

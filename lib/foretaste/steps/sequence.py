@@ -54,18 +54,18 @@ def _sequence(warehouse: Warehouse, settings: Settings) -> StepReport:
     version = warehouse.version(SESSIONS) if warehouse.exists(SESSIONS) else None
     sessions = warehouse.read(SESSIONS, version)
     before = warehouse.built_from(SEQUENCES)
-    controlled = _controlled(warehouse, sessions)
     built_from: dict[str, object] = {
         "sessions": version,
         "sessions_id": identity(warehouse, SESSIONS),
         "settings": json.loads(wanted.model_dump_json()),
         "campaigns": warehouse.version(CAMPAIGNS) if warehouse.exists(CAMPAIGNS) else None,
-        "controlled": controlled,
         "columns": SEQUENCES.names,
     }
     if before and all(before.get(name) == value for name, value in built_from.items()) and _is_at(warehouse, before):
         return StepReport(step="sequence", read={"sessions": sessions.count()}, notes=("nothing new since the last run",))
 
+    controlled = _controlled(warehouse, sessions)
+    built_from["controlled"] = controlled
     splits = sequences.bounds(sessions, wanted)
     changes = _changes(warehouse, before) if before.get("settings") == built_from["settings"] else None
     words = _vocabulary(warehouse, sessions, wanted, splits, before, changes)

@@ -1,18 +1,20 @@
 """One encoder for several tasks, beside a model for each: fitted together, and taken where validation is the better for it."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
+from safetensors.torch import load_file, save_file
 
-from foretaste.models import of_task
+from foretaste.errors import SettingsError
+from foretaste.models import MODELS, Model, of_task
 from foretaste.settings import Settings
-from foretaste.steps.planning import planned, versions_of
+from foretaste.steps.planning import check_options, planned, versions_of, written
 from foretaste.tables import Warehouse
 from foretaste.tasks import TASKS
-from foretaste.training.checkpoints import write
 from foretaste.training.plan import Fitted, Plan
 from foretaste.training.search import Fit
 
@@ -43,11 +45,30 @@ class Shared:
         return self.fitted.value > alone.value
 
 
+def check(settings: Settings) -> None:
+    """SettingsError where what the tasks of `settings.shared` are to share is no encoder, or not what one of them needs."""
+    if settings.shared is None:
+        return
+    model = settings.shared.model
+    check_options(model, "shared")
+    encoders = [name for name, network in MODELS.items() if network.step is Model.step]  # the others learn in ways of their own
+    if model.name not in encoders:
+        raise SettingsError(f"{model.name} has no encoder to share", where="shared.model.name", fix=f"Use {' or '.join(encoders)}.")
+    for name in settings.shared.weights:
+        if TASKS[name].needs_content and not model.content:
+            raise SettingsError(
+                f"{name} asks about items that its model never saw", where="shared.model.content", fix="Set it to true, or leave it out."
+            )
+
+
 def fitted_together(warehouse: Warehouse, settings: Settings, fit: Fit, report: Callable[[str], None]) -> dict[str, Shared]:
     """Task → its part of what all tasks of `settings.shared` learnt together; {} without any."""
     shared = settings.shared
     if shared is None:
         return {}
+    folder = f"{warehouse.path}/checkpoints/{FOLDER}"
+    if not settings.training.resume:
+        shutil.rmtree(folder, ignore_errors=True)
     plans = []
     for name, weight in shared.weights.items():
         own = settings.tasks[name]
@@ -57,13 +78,13 @@ def fitted_together(warehouse: Warehouse, settings: Settings, fit: Fit, report: 
         plan = planned(warehouse, settings, TASKS[name], chosen, versions_of(warehouse, TASKS[name]), f"{FOLDER}/{name}")
         plans.append(replace(plan, weight=weight))
     first, *others = plans
-    together = replace(first, companions=tuple(others), folder=str(Path(first.folder).parent))
+    together = replace(first, companions=tuple(others), folder=folder)
     fitted = fit(together, report)
-    tensors = safetensors.torch.load_file(fitted.weights)
+    tensors = load_file(fitted.weights)
     found = {}
     for plan in plans:
-        path = Path(fitted.weights).with_name(f"{plan.task}.safetensors")
-        write(path, safetensors.torch.save(of_task(tensors, plan.task)))
+        save = partial(save_file, of_task(tensors, plan.task))
+        path = written(Path(folder) / f"{plan.task}.safetensors", save, f"{plan.task}'s part")
         found[plan.task] = Shared(plan=plan, fitted=_of_task(fitted, plan.task, str(path)), tasks=tuple(shared.weights))
     return found
 

@@ -11,19 +11,19 @@ from typing import Any
 from pyspark.sql import functions as F
 
 from foretaste import registry
-from foretaste.contract import CODED_FACTS, DAILY, FACTS
-from foretaste.errors import ModelError, SettingsError
+from foretaste.contract import CODED_FACTS, DAILY, FACTS, WAITS
+from foretaste.errors import SettingsError
 from foretaste.feed.pin import pin, rows_of
 from foretaste.feed.snapshot import joined
 from foretaste.models import COUNTED, MODELS, Model, Variational, options_of
-from foretaste.settings import ModelSettings, Settings, TaskSettings
-from foretaste.steps import count
+from foretaste.settings import Settings, TaskSettings
+from foretaste.steps import count, sharing
 from foretaste.steps.augmentation import gated
 from foretaste.steps.blend import Blended, blend
 from foretaste.steps.champion import crown
 from foretaste.steps.judging import answered
 from foretaste.steps.launches import fitted_line
-from foretaste.steps.planning import planned, tables_for, variants, versions_of
+from foretaste.steps.planning import check_options, planned, tables_for, variants, versions_of
 from foretaste.steps.report import StepReport
 from foretaste.steps.sharing import FOLDER, Shared, fitted_together
 from foretaste.tables import TABLES, Warehouse
@@ -46,8 +46,7 @@ def train(warehouse: Warehouse, settings: Settings) -> StepReport:
         check(name, task)
         if TASKS[name].head == "uplift":
             _check_trial(warehouse, TASKS[name])
-    if settings.shared:
-        _check_options(settings.shared.model, "shared")
+    sharing.check(settings)
     read: dict[str, int] = {}
     notes: list[str] = []
     fit = _fit(warehouse, settings)
@@ -71,8 +70,8 @@ def _trained(warehouse: Warehouse, settings: Settings, task: Task, fit: Fit, riv
     plan = planned(warehouse, settings, task, own, versions)
     folder = plan.folder
     seen = _statistics(warehouse, plan) if task.metrics in ("binary", "uplift") else {}
-    constant = {"uplift": (None,)}.get(plan.head, (None, 0.0, 1.0) if plan.head in DAILY else ())
-    if seen.get("base_rate", 0.5) in constant:
+    constant = (None, 0.0, 1.0) if plan.head in DAILY else (None,)  # an effect of 0 or 1 is one
+    if plan.head in WAITS and seen["base_rate"] in constant:
         raise SettingsError(
             f"{name}: all training rows that tell of {plan.sizes.days} days have the same answer, if there are any",
             where=f"tasks.{name}.within",
@@ -151,14 +150,7 @@ def check(name: str, settings: TaskSettings) -> None:
                 raise SettingsError(
                     f"only a model that answers for a user as a whole reads {key}", where=f"tasks.{name}.model.{key}", fix="Leave them out."
                 )
-        _check_options(altered.model, f"tasks.{name}")
-
-
-def _check_options(model: ModelSettings, where: str) -> None:
-    try:
-        options_of(model.name, model.model_dump(exclude={"name"}))
-    except ModelError as error:
-        raise SettingsError(error.what, where=f"{where}.{error.where}", fix=error.fix) from None
+        check_options(altered.model, f"tasks.{name}")
 
 
 def _fit(warehouse: Warehouse, settings: Settings) -> Fit:

@@ -23,7 +23,8 @@ SCORES = Table(
         Column(
             name="targets",
             type="array<struct<target_id: string, score: double, reasons: array<string>>>",
-            comment="best first: target_id is an item's, a campaign's, or the task's name; score a chance, of uplift a difference of two",
+            comment="best first: target_id is an item's, a campaign's, or the task's name; score a chance, of uplift a difference of two; "
+            "reasons are items and facts",
             required=True,
         ),
         Column(name="model", type="string", comment="the model's name", required=True),

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from foretaste.contract import DAILY, FIRST_INDEX, PAD, Batch, answers_of
+from foretaste.contract import FIRST_INDEX, PAD, WAITS, Batch, answers_of
 from foretaste.models import Blend, DeepAR, Model
 
 ITEMS_AT_ONCE = 8192  # columns of the (B, items) scores that are held at a time
@@ -53,7 +53,7 @@ def together(verdicts: Mapping[str, Verdict], weights: Mapping[str, float]) -> V
 
 
 def judge_for(head: str, label: str, *, leave_out_seen: bool = False, days: int = 0) -> Judge:
-    """days: of a head of contract.DAILY, within which somebody comes or not"""
+    """days: of a head of contract.WAITS, within which somebody comes or not"""
     if head == "counts":
         return CountsJudge()
     if head == "items":
@@ -149,7 +149,7 @@ class BinaryJudge:
 
     Of a head "uplift" it is that of what came in each row's own arm, without a calibration: its score is a difference of two of those.
 
-    head, days: of a head of contract.DAILY, labels are turned into answers for so many days, and rows that do not tell are left out
+    head, days: of a head of contract.WAITS, labels are turned into answers for so many days, and rows that do not tell are left out
     """
 
     def __init__(self, label: str, *, head: str = "binary", days: int = 0) -> None:
@@ -157,10 +157,13 @@ class BinaryJudge:
         self.sums = torch.zeros(4, NUM_BINS, dtype=torch.float64)  # a bin's zeros, its ones, the sum of its logits, of its losses
 
     def add(self, model: Model | Blend, batch: Batch[Tensor]) -> None:
-        compared = model if self.head == "uplift" and isinstance(model, Model) else None
-        logits = (compared.factual(batch) if compared else model.score(batch)).double().cpu()  # (B,)
+        if self.head == "uplift":
+            assert isinstance(model, Model)
+            logits = model.factual(batch).double().cpu()  # (B,)
+        else:
+            logits = model.score(batch).double().cpu()
         labels = batch.labels[self.label].cpu()
-        if self.head in DAILY or compared:
+        if self.head in WAITS:
             answers = answers_of(self.head, labels, self.days)
             logits, labels = logits[answers >= 0], answers[answers >= 0]
         labels = labels.double()
