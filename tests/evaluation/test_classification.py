@@ -67,6 +67,15 @@ def test_calibration_error_by_hand() -> None:
     assert found["calibration_error"][0] == pytest.approx(0.5 * 0.2 + 0.5 * 0.1)  # says 0.9 where 0.7 is true, and 0.1 where 0.2 is
 
 
+def test_what_chance_leaves_of_the_calibration_error() -> None:
+    """By hand, and as labels that are drawn from the probabilities themselves have it."""
+    assert judged([0.0] * 4, [0, 0, 1, 1])["calibration_floor"][0] == pytest.approx(math.sqrt(2 / math.pi * 4 * 0.25) / 4)
+    random = np.random.default_rng(3)
+    logits = random.normal(-2.0, 1.0, 1500)
+    drawn = [judged(logits, (random.random(1500) < 1 / (1 + np.exp(-logits))).astype(int)) for _ in range(200)]
+    assert np.mean([found["calibration_error"][0] for found in drawn]) == pytest.approx(drawn[0]["calibration_floor"][0], rel=0.05)
+
+
 def test_lift_by_hand() -> None:
     assert judged([5.0, 4.0, *[0.0] * 18], [1, 1, 1, 1, *[0] * 16])["lift_first_decile"][0] == pytest.approx(1.0 / 0.2)
     assert judged([1.0] * 20, [1, *[0] * 19])["lift_first_decile"][0] == pytest.approx(1.0)  # all tied: no better than anyone

@@ -113,6 +113,16 @@ def test_a_table_of_an_earlier_version_gets_the_columns_that_it_lacks(spark: Spa
     assert described["shelf"] == "where it stands"
 
 
+def test_an_upsert_of_what_is_there_changes_nothing(warehouse: Warehouse) -> None:
+    """Neither rows nor the version, on which other tables are built."""
+    assert warehouse.upsert(STOCK, stock(warehouse.spark, ("tea", 1), ("milk", None))) == 2
+    before = warehouse.version(STOCK)
+    assert warehouse.upsert(STOCK, stock(warehouse.spark, ("milk", None), ("tea", 1))) == 0
+    assert warehouse.version(STOCK) == before
+    assert warehouse.upsert(STOCK, stock(warehouse.spark, ("milk", 2), ("tea", 1), ("salt", 3))) == 2
+    assert (rows_of(warehouse), warehouse.version(STOCK)) == ({("tea", 1), ("milk", 2), ("salt", 3)}, before + 1)
+
+
 def test_quotes_in_comments_and_properties(warehouse: Warehouse) -> None:
     table = Table(name="quotes", comment="One row per 'it''s' \\ \"", columns=(Column(name="a", type="int", comment="it's"),), key=("a",))
     warehouse.create(table)

@@ -8,6 +8,7 @@ All else (accuracy, precision, recall, f1, brier, log_loss, calibration_error) i
 accuracy, precision, recall, f1   at probability > 0.5; precision and f1 are 0 where nothing is predicted positive
 pr_auc                            average precision: the sum of precision · (rise of recall) over falling thresholds, as scikit-learn's
 calibration_error                 expected calibration error over 15 equal-width bins of the probability (Guo et al. 2017, L1)
+calibration_floor                 about what chance alone would leave of it, were every probability right: the smaller the sample, the more
 lift_first_decile                 share of positives among the tenth of rows with the highest scores, over their share among all rows;
                                   of rows tied at the edge of that tenth a proportional part is taken
 found@10%, found@30%               share of all positives that are among so many of the rows with the highest scores, edges as above
@@ -32,7 +33,7 @@ DECILE = 0.1
 REACHED = {"found@10%": 0.1, "found@30%": 0.3}
 
 _TP, _FP, _FN, _TN, _LOG_LOSS, _BRIER = range(2, 8)
-_CALIBRATION = 8  # for each bin the sums of 1, probability and label
+_CALIBRATION = 8  # for each bin the sums of probability, of its variance p (1 - p), and of the label
 _NEGATIVE = _CALIBRATION + 3 * NUM_CALIBRATION_BINS
 _POSITIVE = _NEGATIVE + NUM_BINS
 
@@ -50,6 +51,7 @@ class Binary:
         "roc_auc",
         "pr_auc",
         "calibration_error",
+        "calibration_floor",
         "brier",
         "log_loss",
         "lift_first_decile",
@@ -80,6 +82,7 @@ class Binary:
             "roc_auc_error": ratio((negative * positive).sum(0), 2 * negative.sum(0) * positive.sum(0)),
             "pr_auc": average_precision(negative, positive),
             "calibration_error": _calibration_error(sums),
+            "calibration_floor": _calibration_floor(sums),
             "brier": ratio(sums[_BRIER], num_rows),
             "log_loss": ratio(sums[_LOG_LOSS], num_rows),
             "lift_first_decile": lift(negative, positive, DECILE),
@@ -108,7 +111,7 @@ class LabelledRows:
         add_rows(sums, outcome, weights)
         sums[_LOG_LOSS] += log_loss @ weights
         sums[_BRIER] += (probability - label) ** 2 @ weights
-        for offset, value in enumerate((np.ones_like(probability), probability, label.astype(np.float64))):
+        for offset, value in enumerate((probability, probability * (1 - probability), label.astype(np.float64))):
             add_rows(sums, _CALIBRATION + 3 * interval + offset, value[:, None] * weights)
         add_rows(sums, histogram, weights)
 
@@ -139,5 +142,11 @@ def lift(negative: NDArray[np.float64], positive: NDArray[np.float64], part: flo
 
 
 def _calibration_error(sums: Sums) -> NDArray[np.float64]:
-    probability, label = (sums[_CALIBRATION + offset : _NEGATIVE : 3] for offset in (1, 2))
+    probability, label = (sums[_CALIBRATION + offset : _NEGATIVE : 3] for offset in (0, 2))
     return ratio(np.abs(probability - label).sum(0), sums[JUDGED])
+
+
+def _calibration_floor(sums: Sums) -> NDArray[np.float64]:
+    """The mean of a normal distribution's absolute value, σ √(2 / π), for each bin: labels drawn from the probabilities themselves."""
+    variance = sums[_CALIBRATION + 1 : _NEGATIVE : 3]
+    return ratio(np.sqrt(2 / np.pi * variance).sum(0), sums[JUDGED])

@@ -182,11 +182,15 @@ class Warehouse:
         return self._merge(table, merge.whenNotMatchedInsertAll())
 
     def upsert(self, table: Table, rows: DataFrame) -> int:
-        """Adds the rows whose key the table lacks and replaces those that differ; returns how many both are."""
+        """Adds the rows whose key the table lacks and replaces those that differ; returns how many both are.
+
+        Rows that are there as they are never reach the merge: it would copy their files, and those who read the table would see a change.
+        """
         self.create(table)
-        same = " AND ".join(f"target.`{name}` <=> source.`{name}`" for name in table.names)
-        merge = self.delta(table).alias("target").merge(rows.alias("source"), _same_key(table))
-        return self._merge(table, merge.whenMatchedUpdateAll(condition=f"NOT ({same})").whenNotMatchedInsertAll())
+        same = F.expr(" AND ".join(f"target.`{name}` <=> source.`{name}`" for name in table.names))
+        changed = rows.alias("source").join(self.read(table).alias("target"), on=same, how="left_anti")
+        merge = self.delta(table).alias("target").merge(changed.alias("source"), _same_key(table))
+        return self._merge(table, merge.whenMatchedUpdateAll().whenNotMatchedInsertAll())
 
     def replace_rows_of(self, table: Table, rows: DataFrame, touched: DataFrame, built_from: Mapping[str, object] | None = None) -> int:
         """Makes the rows whose key begins with one in `touched` (the key's first columns) equal to `rows`, in one commit.
