@@ -135,7 +135,8 @@ def _print(name: str, chosen: Settings, of_seeds: list[Resampled]) -> None:
         values = {side: np.stack([found["test", ALL, side][metric] for found in of_seeds]) for side in SIDES}  # (seeds, 1 + replicates)
         gained = Estimate.of(over_seeds(values["shared"] - values["alone"], chosen.evaluation.seed))
         means = [f"{values[side][:, 0].mean():.4f}" for side in SIDES]
-        table.add_row(metric, *means, f"{gained.value:+.4f} [{gained.low:+.4f}, {gained.high:+.4f}]")
+        interval = f" [{gained.low:+.4f}, {gained.high:+.4f}]" if np.isfinite(gained.low) else ""  # none of shares of the vocabulary
+        table.add_row(metric, *means, f"{gained.value:+.4f}{interval}")
     console.print(table)
 
 

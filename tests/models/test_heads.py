@@ -1,3 +1,6 @@
+import math
+
+import pytest
 import torch
 
 from foretaste.contract import Batch
@@ -90,6 +93,19 @@ def test_without_facts_a_head_has_the_tensors_that_stored_models_have() -> None:
     assert set(BinaryHead(width=4).state_dict()) == {"recency.weight", "hidden.weight", "hidden.bias", "out.weight", "out.bias"}
 
 
+def rows_with(facts: dict[str, list[int]]) -> Batch[torch.Tensor]:
+    """Rows of one event, PAD, with these facts."""
+    number = len(next(iter(facts.values())))
+    ones = torch.ones(number, dtype=torch.int32)
+    return Batch(
+        features={"item": torch.zeros(number, 1, dtype=torch.int32)},
+        length=ones,
+        fresh=ones,
+        recency=ones,
+        facts={name: torch.tensor(values, dtype=torch.int32) for name, values in facts.items()},
+    )
+
+
 def test_facts_go_straight_to_the_answer_too() -> None:
     """A zero hidden layer leaves the line through log1p of the amounts, and a number for each code."""
     head, state = BinaryHead(width=4, facts=("answers", "campaign_kind", "repeats")), torch.zeros(2, 4)
@@ -98,15 +114,41 @@ def test_facts_go_straight_to_the_answer_too() -> None:
     head.wide["amounts"].weight.data[:] = torch.tensor([[2.0, -1.0]])
     head.wide["campaign_kind"].weight.data[3] = 0.5
     facts = {"answers": [1, 0], "campaign_kind": [3, 1], "repeats": [0, 3]}
-    ones = torch.ones(2, dtype=torch.int32)
-    batch = Batch(
-        features={"item": torch.zeros(2, 1, dtype=torch.int32)},
-        length=ones,
-        fresh=ones,
-        recency=ones,
-        facts={name: torch.tensor(values, dtype=torch.int32) for name, values in facts.items()},
-    )
-    torch.testing.assert_close(head.score(state, batch), torch.tensor([2.0 * 0.6931472 + 0.5, -1.3862944]))
+    torch.testing.assert_close(head.score(state, rows_with(facts)), torch.tensor([2.0 * 0.6931472 + 0.5, -1.3862944]))
+
+
+LINE = {"answers": [0.5], "campaign_kind": [0.0, 0.1, 0.2, -0.3, *[0.0] * 12], "repeats": [-0.25], "intercept": [-1.0]}
+
+
+@pytest.mark.parametrize(("kind", "share"), [(BinaryHead, 0.3), (IncidenceHead, 0.02), (SurvivalHead, 0.98)])
+def test_a_head_starts_at_the_line_through_its_facts(kind: type[BinaryHead | SurvivalHead], share: float) -> None:
+    """One logit is the line itself; days of which hazards are small add up to nearly that at rows like the mean one."""
+    torch.manual_seed(0)
+    days = {} if kind is BinaryHead else {"days": 28}
+    head = kind(width=4, facts=("answers", "campaign_kind", "repeats"), **days)
+    intercept = -1.0 if kind is BinaryHead else math.log(share / (1 - share))
+    tables = {f"line.0.{name}": torch.tensor(values) for name, values in {**LINE, "intercept": [intercept], "share": [share]}.items()}
+    head.follow(tables)
+    facts = {"answers": [0, 1, 3], "campaign_kind": [0, 3, 2], "repeats": [0, 0, 2]}
+    batch = rows_with(facts)
+    line = intercept + torch.tensor([0.0, 0.5 * math.log(2) - 0.3, 0.5 * math.log(4) + 0.2 - 0.25 * math.log(3)])
+    torch.testing.assert_close(head.score(torch.randn(3, 4), batch), line, atol=0.0 if kind is BinaryHead else 0.02, rtol=1e-5)
+
+
+def test_without_a_line_a_head_starts_as_it_was() -> None:
+    head = BinaryHead(width=4, facts=("answers",))
+    before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+    head.follow({"popularity": torch.ones(3)})
+    assert all(torch.equal(tensor, before[name]) for name, tensor in head.state_dict().items())
+
+
+def test_each_arm_starts_at_its_own_line() -> None:
+    head = UpliftHead(width=4, facts=("answers",), days=3)
+    own = {"line.0.answers": [0.5], "line.1.answers": [1.5], "line.0.intercept": [-6.0], "line.1.intercept": [-5.0]}
+    head.follow({name: torch.tensor(values) for name, values in {**own, "line.0.share": [0.0025], "line.1.share": [0.0067]}.items()})
+    logits = head.logits(torch.randn(2, 4), rows_with({"answers": [0, 1]}))
+    expected = torch.tensor([[-6.0, -5.0], [-6.0 + 0.5 * math.log(2), -5.0 + 1.5 * math.log(2)]])
+    torch.testing.assert_close(logits, expected, atol=0.01, rtol=0)
 
 
 def test_the_uplift_head_learns_each_arm_from_its_own_rows_and_scores_their_difference() -> None:

@@ -9,7 +9,7 @@ import torch
 from pyspark.sql import DataFrame, SparkSession
 
 from foretaste import registry
-from foretaste.contract import FEATURES, Batch
+from foretaste.contract import FACTS, FEATURES, Batch
 from foretaste.errors import ModelError, SettingsError, TableError
 from foretaste.evaluation.bootstrap import poisson_weights
 from foretaste.evaluation.judge import JUDGED
@@ -58,7 +58,7 @@ def frame(spark: SparkSession, rows: dict[str, np.ndarray]) -> DataFrame:
         lists = [features.get(name, [1] * LENGTH) for name in FEATURES]
         targets = [int(following)] + [0] * (NEXT - 1)
         cuts = ("window", "calendar") if split == "train" else ("calendar",)
-        facts, labels = (3, 9, 90, *[0] * 7), (targets, [0, 0], [0, 0, 0], [1, 7], int(returns))
+        facts, labels = (3, 9, 90, *[0] * (len(FACTS) - 3)), (targets, [0, 0], [0, 0, 0], [1, 7], int(returns))
         rest = (place, LENGTH, LENGTH, int(recency), *lists, *facts, *labels, None)
         data += [(f"user{user}", str(split), cut, *rest) for cut in cuts]
     return spark.createDataFrame(data, SEQUENCES.ddl.replace("`as_of` timestamp", "`as_of` long"))

@@ -13,6 +13,7 @@ import pytest
 import torch
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from safetensors.torch import load_file
 
 from foretaste import registry
 from foretaste.contract import answers_of
@@ -23,6 +24,7 @@ from foretaste.settings import Settings, WarehouseSettings
 from foretaste.steps.backtest import backtest
 from foretaste.steps.evaluate import evaluate
 from foretaste.steps.judging import answered
+from foretaste.steps.planning import planned, versions_of
 from foretaste.steps.report import StepReport
 from foretaste.steps.score import score
 from foretaste.steps.sequence import sequence
@@ -34,12 +36,14 @@ from foretaste.tables.events import EVENTS
 from foretaste.tables.metrics import METRICS
 from foretaste.tables.scores import SCORES
 from foretaste.tables.sequences import SEQUENCES
+from foretaste.tasks import TASKS
 from foretaste.tasks.churn import CHURN
 from tests.steps.shop import MONDAY, told
 
 NUM_USERS = 60
 CAMPAIGN_DAYS = {"spring": 10, "early summer": 15, "summer": 33, "autumn": 46, "winter": 58}
 FIT = {"epochs": 20, "batch_size": 64, "learning_rate": 0.01, "patience": 20}
+LINE_FIT = {**FIT, "batch_size": 10, "start_at_line": True}
 MODEL = {"name": "gru", "embedding": 8, "hidden": [8], "dropout": 0.0, "features": ["gap"]}
 
 
@@ -52,7 +56,7 @@ def settings(**changes: Any) -> Settings:
             },
             "tasks": {
                 "churn": {"model": {**MODEL, "facts": ["idle_hours", "answers"]}, "fit": FIT, "within": "5d"},
-                "campaign": {"model": {**MODEL, "facts": ["answers", "campaign_kind"]}, "fit": {**FIT, "batch_size": 10}, "within": "3d"},
+                "campaign": {"model": {**MODEL, "facts": ["answers", "campaign_kind"]}, "fit": LINE_FIT, "within": "3d"},
             },
             "training": {"threads": 1, "seed": 1},
             "evaluation": {"bootstrap": 20},
@@ -174,6 +178,26 @@ def test_without_campaigns_there_are_no_rows_about_any(warehouse: Warehouse) -> 
     told(warehouse, *[(f"u{user}", 24.0 * day, "a") for user in range(3) for day in range(60)], kind="purchase")
     sessionize(warehouse, settings())
     assert "exposure" not in sequence(warehouse, settings()).notes[1]
+
+
+def test_a_line_is_drawn_through_the_facts_of_training_rows(shop: tuple[Warehouse, StepReport, StepReport]) -> None:
+    """Of two campaigns then, "spring" and "early summer", a third of the users answered each, and answered the other one too."""
+    warehouse, chosen = shop[0], settings()
+    plan = planned(warehouse, chosen, TASKS["campaign"], chosen.tasks["campaign"], versions_of(warehouse, TASKS["campaign"]), "line")
+    assert plan.tables
+    tables = load_file(plan.tables)
+    assert {name: tuple(values.shape) for name, values in tables.items()} == {
+        "line.0.answers": (1,), "line.0.campaign_kind": (16,), "line.0.intercept": (1,), "line.0.share": (1,),
+    }  # fmt: skip
+    assert float(tables["line.0.share"][0]) == pytest.approx(1 / 3)
+    assert float(tables["line.0.answers"][0]) > 1
+    with pytest.raises(SettingsError, match="no facts") as refused:
+        train(warehouse, settings(tasks={"campaign": {"model": MODEL, "fit": LINE_FIT, "within": "3d"}}))
+    assert refused.value.where == "tasks.campaign.fit.start_at_line"
+    searched = {"trials": 2, "over": {"model.facts": [["answers"], ["exposures"]]}}
+    over_facts = {"model": {**MODEL, "facts": ["answers"]}, "fit": LINE_FIT, "within": "3d", "search": searched}
+    with pytest.raises(SettingsError, match="searched over"):
+        train(warehouse, settings(tasks={"campaign": over_facts}))
 
 
 def test_folds_know_the_campaigns_too(shop: tuple[Warehouse, StepReport, StepReport]) -> None:

@@ -49,6 +49,7 @@ def test_facts_are_of_what_was_before() -> None:
     assert {name: column.tolist() for name, column in found.items()} == {
         "exposures": [0, 1, 2, 0, 2],
         "answers": [0, 1, 1, 0, 0],  # that of time 9 is not known at 9
+        "answer_rate": [100, 400, 300, 100, 50],  # (answers + 0.2) / (exposures + 2)
         "campaign_kind": [1, 0, 2, 2, 0],
         "campaign_days": [20, 0, 30, 30, 0],
         "campaign_items": [1, 0, 2, 2, 0],
@@ -57,7 +58,7 @@ def test_facts_are_of_what_was_before() -> None:
 
 def test_no_campaigns_at_all() -> None:
     found = facts(contacts_of(1), NO_CAMPAIGNS, np.array([0]), np.array([3]), np.array([NONE]))
-    assert {tuple(column.tolist()) for column in found.values()} == {(0,)}
+    assert {name: column.tolist() for name, column in found.items() if column.any()} == {"answer_rate": [100]}
 
 
 def test_first_answers() -> None:

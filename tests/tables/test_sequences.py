@@ -126,8 +126,8 @@ def test_a_row_for_each_user_whom_a_campaign_reached(spark: SparkSession, words:
         ("ann", "may", 2, 2, 2),
         ("bob", "may", 1, 0, 0),
     ]
-    others = built.where("cut NOT IN ('exposure', 'trial')").drop("exposures", "answers")
-    without = sequences.build(sessions, words, settings(), BOUNDS, ["train"]).drop("exposures", "answers")
+    others = built.where("cut NOT IN ('exposure', 'trial')").drop("exposures", "answers", "answer_rate")
+    without = sequences.build(sessions, words, settings(), BOUNDS, ["train"]).drop("exposures", "answers", "answer_rate")
     assert others.exceptAll(without).isEmpty()  # campaigns change nothing else
 
 

@@ -43,7 +43,9 @@ def rows(num_rows: int) -> Batch[torch.Tensor]:
         fresh=length.int(),
         recency=torch.full((num_rows,), 5).int(),
         labels={name: label.int() for name, label in labels.items()},
-        facts={name: torch.full((num_rows,), number).int() for name, number in zip(FACTS, (3, 9, 90, *[0] * 7), strict=True)},
+        facts={
+            name: torch.full((num_rows,), number).int() for name, number in zip(FACTS, (3, 9, 90, *[0] * (len(FACTS) - 3)), strict=True)
+        },
     )
 
 

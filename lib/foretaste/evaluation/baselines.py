@@ -122,11 +122,15 @@ def answers(batch: Batch[Tensor]) -> Tensor:
     return batch.facts["answers"].double().log1p()[:, None]
 
 
-def all_facts(batch: Batch[Tensor]) -> Tensor:
-    """(B, F) float64: log1p of every amount among the facts, and one-hot codes."""
-    amounts = [batch.facts[name].double().log1p()[:, None] for name in FACTS if name not in CODED_FACTS]
-    codes = [torch.nn.functional.one_hot(batch.facts[name].long(), number).double() for name, number in CODED_FACTS.items()]
-    return torch.cat([*amounts, *codes], dim=1)
+def facts(batch: Batch[Tensor], names: Sequence[str] = FACTS) -> Tensor:
+    """(B, F) float64: log1p of each of these facts that is an amount, one-hot codes of each that is one; in the order of names."""
+    numbers = [
+        torch.nn.functional.one_hot(batch.facts[name].long(), CODED_FACTS[name]).double()
+        if name in CODED_FACTS
+        else batch.facts[name].double().log1p()[:, None]
+        for name in names
+    ]
+    return torch.cat(numbers, dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +151,7 @@ REGRESSIONS: Mapping[str, tuple[Numbers, Sequence[str]]] = {
     "recency": (recency, ()),
     "logistic_rfm": (rfm, RFM_FEATURES),
     "coupon_users": (answers, ()),
-    "logistic_facts": (all_facts, ()),
+    "logistic_facts": (facts, ()),
 }
 """What a logistic regression sees, and the features that it reads for that."""
 

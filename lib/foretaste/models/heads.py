@@ -4,6 +4,9 @@ Batches are left-aligned here (see rows.py). A head first selects what it learns
 batch, and then sums its loss over all of them.
 """
 
+import math
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,6 +23,8 @@ TRUTH = "truth"
 RECENCY_WIDTH = 16
 CODE_WIDTH = 4
 AMOUNTS = "amounts"
+LINE = "line."
+LEAST_SHARE = 1e-4
 FEW = -3.0  # the logit of a hazard to start from: one in twenty comes on a day
 FACT_SCALE = 4.0  # log1p of a month's hours is 6.6
 LEAST_DISPERSION = 1e-4  # a Poisson distribution, nearly
@@ -48,14 +53,15 @@ class ItemsHead(nn.Module):
         zeros = torch.zeros(num_items - FIRST_INDEX)
         if with_bias:
             self.bias = nn.Parameter(zeros)
-            self.follow(popularity)
+            self.follow({"popularity": popularity})
         else:
             self.register_buffer("bias", zeros, persistent=False)
         self.with_bias = with_bias
         self.register_buffer("never", torch.full((FIRST_INDEX,), -torch.inf), persistent=False)
 
-    def follow(self, popularity: Tensor) -> None:
-        """Starts at this popularity, (I - FIRST_INDEX,) positive, and draws negatives by it. Until then it is the vocabulary's order."""
+    def follow(self, tables: Mapping[str, Tensor]) -> None:
+        """Starts at the `popularity` of Plan.tables and draws negatives by it. Until then it is the vocabulary's order."""
+        popularity = tables["popularity"]
         if isinstance(self.bias, nn.Parameter) and self.objective.name != "bpr_max":  # that one keeps scores near 0
             self.bias.data.copy_((popularity.double() / popularity.sum()).log())
         if self.negatives is not None:
@@ -111,7 +117,7 @@ class _RowHead(nn.Module):
     """Something of a row as a whole, from the state after its last event, how long ago that was (`recency`), and its `facts`.
 
     Facts go in twice, into the layer of hidden units and straight to the answer: few rows teach a line through facts sooner than a network
-    (wide and deep; Cheng et al. 2016).
+    (wide and deep; Cheng et al. 2016). With `follow` that way straight starts where a logistic regression ends.
     """
 
     def __init__(self, *, width: int, facts: tuple[str, ...] = (), outputs: int = 1) -> None:
@@ -137,6 +143,24 @@ class _RowHead(nn.Module):
         for name, line in self.wide.items():
             answer = answer + line(torch.cat(amounts, dim=1) if name == AMOUNTS else batch.facts[name])
         return answer
+
+    @torch.no_grad()
+    def follow(self, tables: Mapping[str, Tensor], arm: int = 0) -> None:
+        """Starts at the logistic regression of Plan.tables, where there is one, and with nothing else."""
+        line = {name.removeprefix(f"{LINE}{arm}."): values for name, values in tables.items() if name.startswith(f"{LINE}{arm}.")}
+        if not line:
+            return
+        slope, offset = self.link(float(line["share"]))
+        for name in self.codes:
+            self.wide[name].weight.copy_(slope * line[name][:, None])  # type: ignore[operator]
+        if self.amounts:
+            self.wide[AMOUNTS].weight.copy_(slope * torch.cat([line[name] for name in self.amounts])[None])  # type: ignore[operator]
+        self.out.bias.fill_(slope * float(line["intercept"]) + offset)
+        nn.init.zeros_(self.out.weight)
+
+    def link(self, share: float) -> tuple[float, float]:
+        """Slope and offset: what each output is of the answer's logit, near the share of all rows with that answer."""
+        return 1.0, 0.0
 
 
 class BinaryHead(_RowHead):
@@ -171,6 +195,17 @@ class SurvivalHead(_RowHead):
         stays_away = self.log_survival(self.answer(state, batch))[:, -1]
         return self.sign * (stays_away - torch.log(-torch.expm1(stays_away.clamp(max=-1e-7))))
 
+    def link(self, share: float) -> tuple[float, float]:
+        """A hazard alike on all D days: 1 - p = (1 - h)^D with p the chance to come. To first order, h being small:
+        d logit h / d logit p = p / -log(1 - p).
+        """
+        came = min(max(share if self.sign < 0 else 1 - share, LEAST_SHARE), 1 - LEAST_SHARE)
+        stays = math.log1p(-came)  # in all D days
+        hazard = -math.expm1(stays / self.out.out_features)
+        slope = came / -stays
+        offset = math.log(hazard / (1 - hazard)) - slope * math.log(came / (1 - came))
+        return -self.sign * slope, offset
+
     @staticmethod
     def log_survival(hazards: Tensor) -> Tensor:
         """(B, D) logits of hazards → (B, D), the log of the chance that nobody came up to and on each day."""
@@ -192,6 +227,11 @@ class UpliftHead(nn.Module):
     def __init__(self, *, width: int, facts: tuple[str, ...], days: int) -> None:
         super().__init__()
         self.arms = nn.ModuleList(IncidenceHead(width=width, facts=facts, days=days) for _ in range(2))
+
+    def follow(self, tables: Mapping[str, Tensor]) -> None:
+        """Each arm as a head of its own does."""
+        for number, arm in enumerate(self._arms()):
+            arm.follow(tables, number)
 
     def logits(self, state: Tensor, batch: Batch[Tensor]) -> Tensor:
         """(B, 2): of the chance that somebody comes in all D days, left out and reached."""

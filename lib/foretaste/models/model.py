@@ -137,9 +137,8 @@ class Model(nn.Module):
         return function(*inputs)
 
     def follow(self, tables: Mapping[str, Tensor]) -> None:
-        """Starts at what was counted (Plan.tables): an items head at `popularity`. Before the first step, not after."""
-        if isinstance(self.head, ItemsHead):
-            self.head.follow(tables["popularity"])
+        """Starts at what was counted (Plan.tables), or fitted, in it. Before the first step, not after."""
+        self.head.follow(tables)
         if self.content is not None:
             self.content.follow(tables["content"])
 

@@ -144,6 +144,7 @@ class FitSettings(Strict):
     weight_decay: L2, l1: both are taken off the weights beside the gradient's step, times the learning rate; biases are left alone
     precision:    auto is bf16 on a GPU and float32 on a CPU
     average:      decay of a moving average of the weights, which is then what is judged and kept
+    start_at_line: a model that answers for a user starts at a logistic regression on its facts, which Spark fits, and learns from there
     """
 
     epochs: int = Field(default=40, ge=1, description="at most: `patience` ends it before")
@@ -157,6 +158,7 @@ class FitSettings(Strict):
     l1: float = Field(default=0.0, ge=0)
     clip_norm: float | None = Field(default=5.0, gt=0)
     average: float | None = Field(default=None, gt=0, lt=1)
+    start_at_line: bool = False
     precision: Literal["auto", "float32", "bf16"] = "auto"
     patience: int = Field(default=4, ge=1, description="epochs without a better validation metric before it stops")
     max_steps: int | None = Field(default=None, ge=1, description="steps an epoch, at most")

@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -16,15 +16,18 @@ from pyspark.sql import functions as F
 from safetensors.numpy import save_file
 
 from foretaste import registry
-from foretaste.contract import FIRST_INDEX, PAD, WORDS_PER_ITEM
+from foretaste.contract import CODED_FACTS, FIRST_INDEX, PAD, WORDS_PER_ITEM
 from foretaste.counting.attributes import combinations, most_frequent
 from foretaste.counting.pairs import companions
 from foretaste.counting.popularity import events_of_items
 from foretaste.errors import ModelError, SettingsError
+from foretaste.evaluation.baselines import facts
+from foretaste.evaluation.fitting import regression
 from foretaste.feed.pin import pin, rows_of
 from foretaste.feed.snapshot import Pin, divided
 from foretaste.models import MODELS, options_of
-from foretaste.settings import ModelSettings, Settings, TaskSettings
+from foretaste.settings import FitSettings, ModelSettings, Settings, TaskSettings
+from foretaste.steps.judging import answered
 from foretaste.tables import TABLES, Warehouse, items
 from foretaste.tables.items import ITEMS
 from foretaste.tables.sequences import SEQUENCES
@@ -72,8 +75,24 @@ def planned(
         shutil.rmtree(plan.folder, ignore_errors=True)
     if any(variant.model.latents for variant in variants(chosen)):
         plan = replace(plan, latents=_latents(warehouse, task, versions))
-    substitutes = any(variant.fit.augment.substitute for variant in variants(chosen))
-    return replace(plan, tables=tables_for(warehouse, plan, versions[VOCABULARY.name], with_similar=substitutes))
+    if any(variant.fit.start_at_line and variant.model.facts != plan.model.facts for variant in variants(chosen)):
+        raise SettingsError(
+            "a line goes through facts, which are searched over", where=f"tasks.{task.name}.search.over", fix="Leave model.facts out of it."
+        )
+    return starting(warehouse, plan, versions[VOCABULARY.name], [variant.fit for variant in variants(chosen)])
+
+
+def starting(warehouse: Warehouse, plan: Plan, vocabulary: int, fits: Sequence[FitSettings]) -> Plan:
+    """The plan with what one of these fits may start at (see Plan.tables), from its training rows."""
+    tables: dict[str, NDArray[Any]] = {}
+    if plan.head == "items":
+        tables = _counted(warehouse, plan, vocabulary, with_similar=any(fit.augment.substitute for fit in fits))
+    elif any(fit.start_at_line for fit in fits):
+        tables = _lines(warehouse, plan)
+    if not tables:
+        return plan
+    path = written(Path(plan.folder) / "tables.safetensors", partial(save_file, tables), "what it starts at")
+    return replace(plan, tables=str(path))
 
 
 def _latents(warehouse: Warehouse, task: Task, versions: dict[str, int]) -> dict[str, Any]:
@@ -109,10 +128,8 @@ def _content(warehouse: Warehouse, num_items: int, vocabulary: int) -> NDArray[n
     return words
 
 
-def tables_for(warehouse: Warehouse, plan: Plan, vocabulary: int, *, with_similar: bool) -> str | None:
-    """Writes what is counted in its rows before an items head learns (see Plan.tables). As large as the vocabulary."""
-    if plan.head != "items":
-        return None
+def _counted(warehouse: Warehouse, plan: Plan, vocabulary: int, *, with_similar: bool) -> dict[str, NDArray[Any]]:
+    """What is counted in its rows before an items head learns (see Plan.tables). As large as the vocabulary."""
     rows = rows_of(warehouse, plan.train)
     counts = events_of_items(rows).toPandas()
     popularity = np.ones(plan.sizes.num_items - FIRST_INDEX, dtype=np.float32)  # nothing is impossible
@@ -124,7 +141,27 @@ def tables_for(warehouse: Warehouse, plan: Plan, vocabulary: int, *, with_simila
         tables["content"] = _content(warehouse, plan.sizes.num_items, vocabulary)
     if MODELS[plan.model.name].reads_categories:
         tables["category"] = most_frequent(combinations(rows, ("category",)), "category", plan.sizes.num_items)
-    return str(written(Path(plan.folder) / "tables.safetensors", partial(save_file, tables), "the counts"))
+    return tables
+
+
+def _lines(warehouse: Warehouse, plan: Plan) -> dict[str, NDArray[Any]]:
+    """Logistic regressions of the answer on the facts that the model reads: one, or one for each arm of a trial."""
+    names = plan.facts
+    if not names:
+        fix = "Set model.facts, or leave it out." if plan.head != "counts" else "Leave it out."
+        raise SettingsError("there are no facts to draw a line through", where=f"tasks.{plan.task}.fit.start_at_line", fix=fix)
+    rows = answered(rows_of(warehouse, plan.train), TASKS[plan.task], plan.sizes.days)
+    label = F.col(plan.label)
+    found: dict[str, NDArray[Any]] = {}
+    for arm, of_arm in enumerate((rows.where(label < 2), rows.where(label >= 2)) if plan.head == "uplift" else (rows,)):
+        answers = of_arm.withColumn(plan.label, label % 2)
+        line = regression(answers, plan.label, partial(facts, names=names), ())
+        share = answers.agg(F.avg(plan.label)).head()
+        ends = np.cumsum([CODED_FACTS.get(name, 1) for name in names])
+        of_fact = dict(zip(names, np.split(np.array(line.coefficients.tolist()), ends[:-1]), strict=True))
+        of_fact |= {"intercept": np.array([line.intercept]), "share": np.array([share[0] if share and share[0] is not None else 0.5])}
+        found |= {f"line.{arm}.{name}": values.astype(np.float32) for name, values in of_fact.items()}
+    return found
 
 
 def written(path: Path, save: Callable[[Path], None], what: str) -> Path:

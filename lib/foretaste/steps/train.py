@@ -23,7 +23,7 @@ from foretaste.steps.blend import Blended, blend
 from foretaste.steps.champion import crown
 from foretaste.steps.judging import answered
 from foretaste.steps.launches import fitted_line
-from foretaste.steps.planning import check_options, planned, tables_for, variants, versions_of
+from foretaste.steps.planning import check_options, planned, starting, variants, versions_of
 from foretaste.steps.report import StepReport
 from foretaste.steps.sharing import FOLDER, Shared, fitted_together
 from foretaste.tables import TABLES, Warehouse
@@ -170,8 +170,7 @@ def _refit(warehouse: Warehouse, chosen: Plan, fitted: Fitted, vocabulary: int) 
     plan = replace(
         chosen, train=joined(chosen.train, later), valid=None, last_epoch=fitted.best_epoch, folder=f"{chosen.folder}/refit", tables=None
     )
-    substitutes = plan.fit.augment.substitute > 0
-    return replace(plan, tables=tables_for(warehouse, plan, vocabulary, with_similar=substitutes))
+    return starting(warehouse, plan, vocabulary, [plan.fit])
 
 
 def _store(

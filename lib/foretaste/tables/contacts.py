@@ -14,6 +14,7 @@ Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 EXPOSURE, ANSWER, CONTROL = range(3)  # kinds of contacts
 NONE = -1  # the campaign of a row that has none
+FEW_ANSWERS, FEW_CAMPAIGNS = 0.2, 2.0  # what is added to a user's own, so that little is told by little
 NEVER = np.iinfo(np.int64).max // 2  # after all times, with room to subtract one
 
 
@@ -112,6 +113,7 @@ def facts(contacts: Contacts, campaigns: Campaigns, user: Int64, as_of: Int64, c
     return {
         "exposures": reached.astype(np.int32),
         "answers": answered.astype(np.int32),
+        "answer_rate": np.rint(1000 * (answered + FEW_ANSWERS) / (reached + FEW_CAMPAIGNS)).astype(np.int32),
         **{name: column[campaign].astype(np.int32) for name, column in padded.items()},  # NONE takes the last one
     }
 

@@ -41,6 +41,7 @@ _FACT_COMMENTS = {
     "tenure_hours": "whole hours from the first activity to as_of; from the first event, without any",
     "exposures": "campaigns that reached the user before as_of",
     "answers": "answers to campaigns before as_of",
+    "answer_rate": "of 1,000 campaigns that reached the user how many were answered, with 0.2 answers to 2 campaigns added",
     "campaign_kind": "of a campaign's row: a code of the campaign's kind",
     "campaign_days": "of a campaign's row: how many days the campaign lasts",
     "campaign_items": "of a campaign's row: how many items of the vocabulary it is about",

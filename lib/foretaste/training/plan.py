@@ -26,7 +26,9 @@ class Plan:
     leave_out_seen: items of a row's history are no candidates when it is judged
     tables:  a safetensors file, or None: `popularity` (num_items - FIRST_INDEX,), how often each item is a target, positive;
              `category` (num_items,), the one that each item is of most often, 0 for none;
-             `similar` (num_items, k), the items that come with each item most often, PAD where there are fewer
+             `similar` (num_items, k), the items that come with each item most often, PAD where there are fewer;
+             `line.<arm>.<fact>` (codes,) or (1,), `line.<arm>.intercept` and `line.<arm>.share` (1,): a logistic regression of the
+             answer on facts (of each arm of a trial, else arm 0), and the share of rows with that answer
     next_only: the first item of a label is what is asked for, not all of them
     blend, start: fit the ranker of a blend instead of `model`: what models.restored builds it from, and the file of all its tensors
     latents: the model whose numbers it reads, where settings ask for it: `model`, what it is built from, `weights`, its file, and `sha256`
