@@ -105,7 +105,7 @@ def _filled(chosen: Settings, ours: Warehouse, files: list[str], folder: Path) -
         "min_item_count": wanted.min_item_count,
         "event_codes": " ".join(f"WHEN '{name}' THEN {code}" for name, code in EVENT_CODES.items()),
         "moments": ", ".join(f"('{split}', {moment}, {end})" for split, moment, end in moments),
-        "features": ", ".join(f"padded(users.{name}, finish, 0) AS {name}" for name in FEATURES),
+        "features": ", ".join(f"users.{name}[finish + 1 : finish + {wanted.length}] AS {name}" for name in FEATURES),
         "nothing": ", ".join(f"0 AS {name}" for name in FACTS if name not in ("repeats", "idle_hours", "tenure_hours")),
     }
     text = Path(__file__).with_name("sequences.sql").read_text()

@@ -3,8 +3,7 @@
 SET TimeZone = 'UTC';
 CREATE OR REPLACE MACRO bucket(seconds) AS CASE WHEN seconds IS NULL THEN 1 WHEN seconds < 1 THEN 2
   ELSE least(27, 3 + floor(log2(floor(seconds)))::INT) END;
-CREATE OR REPLACE MACRO padded(events, finish, first) AS -- the last {{length}} of events[first + 1 .. finish], left-padded with 0
-  list_concat(list_resize([]::INT[], greatest(0, {{length}} - (finish - first)), 0), events[greatest(first, finish - {{length}}) + 1 : finish]);
+CREATE OR REPLACE MACRO padded(events) AS list_concat(list_resize([]::INT[], {{length}}, 0), events);
 
 CREATE OR REPLACE TEMP TABLE ordered AS
 SELECT user_id, item_id, event_type, event_time, category, event_id,
@@ -53,9 +52,9 @@ WINDOW so_far AS (PARTITION BY user_id ORDER BY n), moments AS (PARTITION BY use
   to_come AS (PARTITION BY user_id ORDER BY n ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING);
 
 CREATE OR REPLACE TEMP TABLE users AS
-SELECT user_id, list(item ORDER BY n) AS item, list(event ORDER BY n) AS event, list(gap ORDER BY n) AS gap,
-  list(opens_session ORDER BY n) AS opens_session, list(1 ORDER BY n) AS price, list(category ORDER BY n) AS category,
-  list(hour ORDER BY n) AS hour, list(weekday ORDER BY n) AS weekday, list(target ORDER BY n) AS target, min(t) AS began
+SELECT user_id, padded(list(item ORDER BY n)) AS item, padded(list(event ORDER BY n)) AS event, padded(list(gap ORDER BY n)) AS gap,
+  padded(list(opens_session ORDER BY n)) AS opens_session, padded(list(1 ORDER BY n)) AS price, padded(list(category ORDER BY n)) AS category,
+  padded(list(hour ORDER BY n)) AS hour, padded(list(weekday ORDER BY n)) AS weekday, list(target ORDER BY n) AS target, min(t) AS began
 FROM coded GROUP BY user_id;
 
 CREATE OR REPLACE TEMP TABLE windows AS -- after each stride of a user's events of training time, and after the last of them

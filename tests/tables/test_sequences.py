@@ -356,11 +356,21 @@ def test_shuffled_rows_have_one_order(spark: SparkSession) -> None:
     )
     rows = users.withColumn("as_of", F.timestamp_seconds(F.lit(0)))
     orders = [
-        [int(row.user_id) for row in sequences.shuffled(rows.repartition(parts), settings(seed=seed), 2).collect()]
-        for parts, seed in ((1, 0), (5, 0), (1, 1))
+        [int(row.user_id) for row in sequences.shuffled(sequences.filed(rows.repartition(parts), wanted, 2), wanted).collect()]
+        for parts, wanted in ((1, settings()), (5, settings()), (1, settings(seed=1)))
     ]
     assert orders[0] == orders[1] != orders[2]
     assert sorted(orders[0]) == list(range(400))
     neighbours = [abs(one - other) for one, other in zip(orders[0], orders[0][1:], strict=False)]
     assert sum(neighbours) / len(neighbours) == pytest.approx(400 / 3, rel=0.15)  # as far apart as any two
-    assert sequences.shuffled(rows, settings(), 2).rdd.getNumPartitions() == 16
+    assert sequences.filed(rows, settings(), 2).rdd.getNumPartitions() == 16
+
+
+def test_rows_are_built_in_the_partitions_that_they_are_filed_in(spark: SparkSession, words: DataFrame) -> None:
+    """So that they need no shuffle of their own, which is much wider than that of sessions."""
+    sessions = sessions_of(spark, *ANN, *[(f"user{number}", *ANN[0][1:]) for number in range(40)])
+    built = sequences.build(sessions, words, settings(), BOUNDS, num_files=20).select("user_id")
+    where = {row.user_id: row.place for row in built.withColumn("place", F.spark_partition_id()).collect()}
+    filed = sequences.filed(built.distinct(), settings(), 20).withColumn("place", F.spark_partition_id())
+    assert {row.user_id: row.place for row in filed.collect()} == where
+    assert len(set(where.values())) > 5

@@ -72,9 +72,9 @@ def _sequence(warehouse: Warehouse, settings: Settings) -> StepReport:
     built_from |= {"vocabulary": warehouse.version(VOCABULARY), "splits": json.loads(json.dumps(asdict(splits), default=str))}
     asked = campaigns_of(warehouse, words, controlled)
     if changes is None or any(before.get(name) != built_from[name] for name in _REBUILT_FOR):
-        rows = sequences.build(sessions, words, wanted, splits, campaigns=asked)
+        rows = sequences.build(sessions, words, wanted, splits, campaigns=asked, num_files=_num_files(warehouse))
         with warehouse.rows_per_group(wanted.rows_per_group):
-            warehouse.overwrite(SEQUENCES, _shuffled(warehouse, rows, wanted), built_from)
+            warehouse.overwrite(SEQUENCES, sequences.shuffled(rows, wanted), built_from)
         note = f"all rows written anew: {_reason(before, built_from)}" if before else "all rows written"
     else:
         note = _renew(warehouse, sessions, words, wanted, splits, changes, built_from, asked)
@@ -154,21 +154,23 @@ def _renew(
     ends = {"train": splits.valid_from, "valid": splits.test_from, "test": datetime.max}
     reached = [split for split in SPLITS if split not in moved and (changes.earliest < ends[split] or not by_time)]
 
-    theirs = sequences.build(sessions.join(changes.users, on="user_id", how="left_semi"), words, settings, splits, reached, asked).persist()
+    num_files = _num_files(warehouse)
+    own = sessions.join(changes.users, on="user_id", how="left_semi")
+    theirs = sequences.build(own, words, settings, splits, reached, asked, num_files).persist()
     try:
         before = old.where(F.col("split").isin(reached)).join(changes.users, on="user_id", how="left_semi").select(*SEQUENCES.names)
         differing = theirs.exceptAll(before).unionByName(before.exceptAll(theirs)) if reached else theirs
         partly = [(row.split, row.cut) for row in differing.select("split", "cut").distinct().collect()]
         if not moved and not partly:
             return f"no row of {changes.num_users:,} users with changed sessions differs"
-        everybody = sequences.build(sessions, words, settings, splits, moved, asked)
+        everybody = sequences.build(sessions, words, settings, splits, moved, asked, num_files)
         touched = F.array(*[F.lit(f"{split} {cut}") for split, cut in partly]).cast("array<string>")
         is_touched = F.array_contains(touched, F.concat_ws(" ", "split", "cut"))
         others = old.where(is_touched).join(changes.users, on="user_id", how="left_anti").select(*SEQUENCES.names)
-        rows = others.unionByName(theirs.where(is_touched)).unionByName(everybody)
+        rows = sequences.filed(others.unionByName(theirs.where(is_touched)).unionByName(everybody), settings, num_files)
         replaced = [f"split = '{split}'" for split in moved] + [f"(split = '{split}' AND cut = '{cut}')" for split, cut in partly]
         with warehouse.rows_per_group(settings.rows_per_group):
-            warehouse.replace_where(SEQUENCES, _shuffled(warehouse, rows, settings), " OR ".join(replaced), built_from)
+            warehouse.replace_where(SEQUENCES, sequences.shuffled(rows, settings), " OR ".join(replaced), built_from)
     finally:
         theirs.unpersist()
     notes = [f"{split} for its new bounds" for split in moved] + [f"{split} at {cut}s" for split, cut in partly]
@@ -197,8 +199,8 @@ def _equal(one: DataFrame, other: DataFrame) -> bool:
     return one.exceptAll(other).isEmpty() and other.exceptAll(one).isEmpty()
 
 
-def _shuffled(warehouse: Warehouse, rows: DataFrame, settings: SequenceSettings) -> DataFrame:
-    return sequences.shuffled(rows, settings, int(warehouse.spark.conf.get("spark.sql.shuffle.partitions") or 1))
+def _num_files(warehouse: Warehouse) -> int:
+    return int(warehouse.spark.conf.get("spark.sql.shuffle.partitions") or 1)
 
 
 def _summary(warehouse: Warehouse, settings: SequenceSettings, splits: Bounds) -> str:

@@ -80,7 +80,7 @@ SEQUENCES = Table(
     partitioned_by=("split", "cut"),
 )
 
-_LEAST_FILES = 16  # a split and cut, so that a few ranks can share a small one
+LEAST_FILES = 16  # a split and cut, so that a few ranks can share a small one
 _MICROSECOND = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1)
 
@@ -151,10 +151,12 @@ def build(
     splits: Bounds,
     only: Iterable[str] = SPLITS,
     campaigns: Campaigns = NO_CAMPAIGNS,
+    num_files: int = LEAST_FILES,
 ) -> DataFrame:
     """The examples of these sessions' users in the splits of `only`; where there are campaigns, at the exposures to them, too.
 
-    One shuffle by user and one sort; then many users at once become rows in numpy, in blocks of bounded size.
+    One shuffle by user, into the files that `filed` tells of, and one sort; then many users at once become rows in numpy, in blocks of
+    bounded size. Sessions are a tenth of the rows that become of them, so that it is they that are shuffled.
     An executor holds an Arrow batch of sessions as it comes and the events of one user as integers.
     """
     calendar = Calendar(
@@ -170,7 +172,7 @@ def build(
     )
     asked = tuple(SPLITS.index(split) for split in only)
     lay_out = _Examples(codes=_codes(vocabulary, settings, campaigns), calendar=calendar, splits=asked, campaigns=campaigns)
-    return SEQUENCES.select(_by_user(sessions).mapInArrow(lay_out, SEQUENCES.ddl))
+    return SEQUENCES.select(_ordered(filed(sessions, settings, num_files)).mapInArrow(lay_out, SEQUENCES.ddl))
 
 
 def latest(
@@ -200,25 +202,28 @@ def latest(
     )
     names = {"user_id", *SCALARS, *FEATURES, *FACTS, "campaign_id"}
     ddl = ", ".join(f"`{column.name}` {column.type}" for column in SEQUENCES.columns if column.name in names)
-    return _by_user(sessions.where(F.unix_micros("started_at") <= moment)).mapInArrow(lay_out, ddl)
+    known = sessions.where(F.unix_micros("started_at") <= moment)
+    return _ordered(known.repartition(F.xxhash64("user_id"))).mapInArrow(lay_out, ddl)
 
 
-def shuffled(rows: DataFrame, settings: SequenceSettings, num_files: int) -> DataFrame:
-    """The rows in an order without meaning, the same each time, in `num_files` files a split and cut: the feed shuffles row groups only.
+def filed(rows: DataFrame, settings: SequenceSettings, num_files: int) -> DataFrame:
+    """The rows, or sessions, in so many partitions, each of which becomes a file of each split and cut.
 
-    All rows of a user lie in one file of a split and cut, so that files can be set apart without a user on both sides.
+    All of a user lie in one, so that files can be set apart without a user on both sides.
     """
-    num_files = max(num_files, _LEAST_FILES)
+    return rows.repartition(max(num_files, LEAST_FILES), F.xxhash64(F.lit(settings.seed), "user_id"))
+
+
+def shuffled(rows: DataFrame, settings: SequenceSettings) -> DataFrame:
+    """The rows of each file in an order without meaning, the same each time: the feed shuffles row groups only."""
     place = F.xxhash64(F.lit(settings.seed), "user_id", "split", "cut", "as_of")
-    by_user = rows.withColumn("_place", place).repartition(num_files, F.xxhash64(F.lit(settings.seed), "user_id"))
-    return by_user.sortWithinPartitions("split", "cut", "_place").drop("_place")
+    return rows.withColumn("_place", place).sortWithinPartitions("split", "cut", "_place").drop("_place")
 
 
-def _by_user(sessions: DataFrame) -> DataFrame:
-    """One user's sessions after another, oldest first. Sessions do not overlap, but may share their first or last moment."""
-    order = ("_user", "user_id", "started_at", "ended_at", "session_id")  # hashes compare faster than ids
-    keyed = sessions.withColumn("_user", F.xxhash64("user_id"))
-    return keyed.repartition("_user").sortWithinPartitions(*order).select(*COLUMNS)
+def _ordered(sessions: DataFrame) -> DataFrame:
+    """In each partition one user's sessions after another, oldest first. They do not overlap, but may share their first or last moment."""
+    keyed = sessions.withColumn("_user", F.xxhash64("user_id"))  # hashes compare faster than ids
+    return keyed.sortWithinPartitions("_user", "user_id", "started_at", "ended_at", "session_id").select(*COLUMNS)
 
 
 def _microseconds(moment: datetime) -> int:
