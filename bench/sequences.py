@@ -105,13 +105,20 @@ def _filled(chosen: Settings, ours: Warehouse, files: list[str], folder: Path) -
         "min_item_count": wanted.min_item_count,
         "event_codes": " ".join(f"WHEN '{name}' THEN {code}" for name, code in EVENT_CODES.items()),
         "moments": ", ".join(f"('{split}', {moment}, {end})" for split, moment, end in moments),
-        "features": ", ".join(f"users.{name}[finish + 1 : finish + {wanted.length}] AS {name}" for name in FEATURES),
+        "features": ", ".join(_last_events(name, wanted.length) for name in FEATURES),
         "nothing": ", ".join(f"0 AS {name}" for name in FACTS if name not in ("repeats", "idle_hours", "tenure_hours")),
     }
     text = Path(__file__).with_name("sequences.sql").read_text()
     for name, value in values.items():
         text = text.replace("{{" + name + "}}", str(value))
     return text
+
+
+def _last_events(name: str, length: int) -> str:
+    """A row's last `length` events of two neighbouring blocks, left-padded with 0."""
+    zeros = f"list_resize([]::INT[], {length}, 0)"
+    first = f"finish - {length} * rows.block"
+    return f"list_concat(coalesce(before.{name}, {zeros}), here.{name})[{first} + 1 : {first} + {length}] AS {name}"
 
 
 def _compare(ours: Warehouse, folder: Path) -> None:

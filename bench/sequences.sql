@@ -3,8 +3,6 @@
 SET TimeZone = 'UTC';
 CREATE OR REPLACE MACRO bucket(seconds) AS CASE WHEN seconds IS NULL THEN 1 WHEN seconds < 1 THEN 2
   ELSE least(27, 3 + floor(log2(floor(seconds)))::INT) END;
-CREATE OR REPLACE MACRO padded(events) AS list_concat(list_resize([]::INT[], {{length}}, 0), events);
-
 CREATE OR REPLACE TEMP TABLE ordered AS
 SELECT user_id, item_id, event_type, event_time, category, event_id,
   row_number() OVER w AS n,
@@ -51,11 +49,13 @@ FROM (SELECT *, active AND row_number() OVER (PARTITION BY user_id, session, act
 WINDOW so_far AS (PARTITION BY user_id ORDER BY n), moments AS (PARTITION BY user_id ORDER BY t),
   to_come AS (PARTITION BY user_id ORDER BY n ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING);
 
-CREATE OR REPLACE TEMP TABLE users AS
-SELECT user_id, padded(list(item ORDER BY n)) AS item, padded(list(event ORDER BY n)) AS event, padded(list(gap ORDER BY n)) AS gap,
-  padded(list(opens_session ORDER BY n)) AS opens_session, padded(list(1 ORDER BY n)) AS price, padded(list(category ORDER BY n)) AS category,
-  padded(list(hour ORDER BY n)) AS hour, padded(list(weekday ORDER BY n)) AS weekday, list(target ORDER BY n) AS target, min(t) AS began
-FROM coded GROUP BY user_id;
+-- Lists of {{length}} events each: a row's last ones lie in two of them, and no join copies a user's whole history for each feature.
+CREATE OR REPLACE TEMP TABLE blocks AS
+SELECT user_id, (n - 1) // {{length}} AS block, list(item ORDER BY n) AS item, list(event ORDER BY n) AS event, list(gap ORDER BY n) AS gap,
+  list(opens_session ORDER BY n) AS opens_session, list(1 ORDER BY n) AS price, list(category ORDER BY n) AS category,
+  list(hour ORDER BY n) AS hour, list(weekday ORDER BY n) AS weekday
+FROM coded GROUP BY user_id, block;
+CREATE OR REPLACE TEMP TABLE users AS SELECT user_id, list(target ORDER BY n) AS target, min(t) AS began FROM coded GROUP BY user_id;
 
 CREATE OR REPLACE TEMP TABLE windows AS -- after each stride of a user's events of training time, and after the last of them
 WITH train AS (SELECT *, count(*) OVER (PARTITION BY user_id) AS total FROM known WHERE t < {{valid_us}}),
@@ -78,7 +78,7 @@ ASOF JOIN closing AS past ON past.user_id = asked.user_id AND past.t <= asked.la
 ASOF LEFT JOIN closing AS before ON before.user_id = asked.user_id AND before.t <= asked.previous;
 
 COPY (
-  SELECT user_id, split, cut, make_timestamp(as_of)::TIMESTAMPTZ AS as_of,
+  SELECT rows.user_id, split, cut, make_timestamp(as_of)::TIMESTAMPTZ AS as_of,
     least(finish, {{length}})::INT AS length, least(finish - earlier, {{length}})::INT AS fresh,
     bucket((as_of - state.t) / 1e6) AS recency,
     {{features}},
@@ -92,8 +92,10 @@ COPY (
     [CASE WHEN next_place <= reach THEN (next_active - as_of + 86399999999) // 86400000000 ELSE 0 END::INT,
      ((known_until - as_of) // 86400000000)::INT] AS next_activity,
     (stop > finish)::INT AS returns, NULL::VARCHAR AS campaign_id
-  FROM (SELECT * FROM windows UNION ALL SELECT * FROM calendar) AS rows
-  JOIN users USING (user_id)
+  FROM (SELECT *, (finish - 1) // {{length}} AS block FROM (SELECT * FROM windows UNION ALL SELECT * FROM calendar)) AS rows
+  JOIN (SELECT user_id, target FROM users) AS users USING (user_id)
+  JOIN blocks AS here ON here.user_id = rows.user_id AND here.block = rows.block
+  LEFT JOIN blocks AS before ON before.user_id = rows.user_id AND before.block = rows.block - 1
   JOIN known AS state ON state.user_id = rows.user_id AND state.n = finish
-  ORDER BY split, cut, hash(user_id, as_of)
+  ORDER BY split, cut, hash(rows.user_id, as_of)
 ) TO '{{folder}}/sequences' (FORMAT parquet, PARTITION_BY (split, cut), OVERWRITE);
