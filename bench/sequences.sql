@@ -93,7 +93,7 @@ COPY (
      ((known_until - as_of) // 86400000000)::INT] AS next_activity,
     (stop > finish)::INT AS returns, NULL::VARCHAR AS campaign_id
   FROM (SELECT *, (finish - 1) // {{length}} AS block FROM (SELECT * FROM windows UNION ALL SELECT * FROM calendar)) AS rows
-  JOIN (SELECT user_id, target FROM users) AS users USING (user_id)
+  JOIN users USING (user_id)
   JOIN blocks AS here ON here.user_id = rows.user_id AND here.block = rows.block
   LEFT JOIN blocks AS before ON before.user_id = rows.user_id AND before.block = rows.block - 1
   JOIN known AS state ON state.user_id = rows.user_id AND state.n = finish
