@@ -11,6 +11,7 @@ import json
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +34,7 @@ from foretaste.steps.sessionize import sessionize
 
 LABEL = "next_items"
 CUT = "calendar"  # of all cuts the one with the most rows
+warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it
 console = Console(width=None if sys.stdout.isatty() else 160)
 
 
@@ -92,7 +94,7 @@ def _raw(rows: Pin, batch_size: int) -> Iterator[Mapping[str, Tensor]]:
     for part in dataset.to_batches(columns=[*SCALARS, *FEATURES, LABEL]):
         batch = to_batch(part, [LABEL])
         columns = {**batch.features, **batch.labels, "length": batch.length, "fresh": batch.fresh, "recency": batch.recency}
-        tensors = {name: torch.tensor(column) for name, column in columns.items()}  # Arrow's memory may not be written to
+        tensors = {name: torch.from_numpy(column) for name, column in columns.items()}  # without a copy, in Arrow's memory
         for start in range(0, part.num_rows, batch_size):
             yield {name: tensor[start : start + batch_size] for name, tensor in tensors.items()}
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import functions as F
 
+from foretaste.contract import DAY
 from foretaste.session import spark_session
 from foretaste.settings import Settings
 from foretaste.tables import Warehouse
@@ -17,7 +18,7 @@ EVENTS_A_USER, EVENTS_A_SESSION, DAYS = 50, 5, 90
 NUM_ITEMS, NUM_CATEGORIES = 100_000, 200
 TYPES, SHARES = ("view", "cart", "purchase"), (0.8, 0.12, 0.08)
 START = np.datetime64("2024-01-01", "us").astype(np.int64)
-SECOND, DAY = 1_000_000, 86_400_000_000
+SECOND = 1_000_000  # microseconds
 BLOCK = 2_000_000  # events that are written at once
 
 

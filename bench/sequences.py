@@ -25,7 +25,7 @@ from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table as Printed
 
-from foretaste.contract import EVENT_CODES, FACTS, FEATURES
+from foretaste.contract import DAY, EVENT_CODES, FACTS, FEATURES
 from foretaste.settings import Settings
 from foretaste.steps.sequence import sequence
 from foretaste.steps.sessionize import sessionize
@@ -51,12 +51,11 @@ def main(
     seconds: dict[str, list[float]] = {"Foretaste": []} if alone else {"Foretaste": [], "DuckDB": []}
     for number in range(rounds + 1):  # the first one warms up, and is compared
         for side, times in seconds.items():
-            started = time.monotonic()
             if side == "Foretaste":
-                ours = _foretaste(warehouse, chosen, number)
+                ours = warehouse.annex(f"round/{number}", EVENTS)
+                times.append(_foretaste(ours, chosen))
             else:
-                _duckdb(warehouse, chosen, ours, Path(warehouse.path) / "duckdb")
-            times.append(time.monotonic() - started)
+                times.append(_duckdb(warehouse, chosen, ours, Path(warehouse.path) / "duckdb"))
             console.print(f"{'warming up' if number == 0 else f'round {number}'}: {side} {times[-1]:.1f} s")
         if number == 0 and not alone:
             _compare(ours, Path(warehouse.path) / "duckdb")
@@ -64,22 +63,24 @@ def main(
     _print(events, whale, {side: times[1:] for side, times in seconds.items()}, out)
 
 
-def _foretaste(warehouse: Warehouse, chosen: Settings, number: int) -> Warehouse:
-    ours = warehouse.annex(f"round/{number}", EVENTS)
+def _foretaste(ours: Warehouse, chosen: Settings) -> float:
+    """Seconds."""
+    started = time.monotonic()
     for step in (sessionize, sequence):
         step(ours, chosen)
-    return ours
+    return time.monotonic() - started
 
 
-def _duckdb(warehouse: Warehouse, chosen: Settings, ours: Warehouse, folder: Path) -> None:
+def _duckdb(warehouse: Warehouse, chosen: Settings, ours: Warehouse, folder: Path) -> float:
+    """Seconds, from an empty database to the files."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    files = sorted(warehouse.read(EVENTS).inputFiles())
-    statements = _filled(chosen, ours, files, folder)
+    statements = _filled(chosen, ours, sorted(warehouse.read(EVENTS).inputFiles()), folder)
+    started = time.monotonic()
     with duckdb.connect(str(folder / "work.duckdb")) as database:
         database.execute(f"SET threads = {psutil.cpu_count()}; SET preserve_insertion_order = false; SET memory_limit = '12GB'")
         database.execute(statements)
-    (folder / "work.duckdb").unlink()
+    return time.monotonic() - started
 
 
 def _filled(chosen: Settings, ours: Warehouse, files: list[str], folder: Path) -> str:
@@ -88,7 +89,7 @@ def _filled(chosen: Settings, ours: Warehouse, files: list[str], folder: Path) -
     splits = sequences.bounds(ours.read(SESSIONS), wanted)
     valid, test, last = ((moment - EPOCH) // MICROSECOND for moment in (splits.valid_from, splits.test_from, splits.until))
     horizon, every = wanted.horizon // MICROSECOND, wanted.every // MICROSECOND
-    before = range(valid - horizon, valid - horizon - 400 * 86_400_000_000, -every)
+    before = range(valid - horizon, valid - horizon - 400 * DAY, -every)
     moments = [("train", moment, valid - 1) for moment in before]
     moments += [("valid", moment, test - 1) for moment in range(valid, test - horizon + 1, every)]
     moments += [("test", moment, last) for moment in range(test, last - horizon + 1, every)]

@@ -33,14 +33,14 @@ FACTS = (
     "repeats", "idle_hours", "tenure_hours", "exposures", "answers", "answer_rate",
     "campaign_kind", "campaign_days", "campaign_items", "bought_promoted", "bought_category",
 )  # fmt: skip
-"""The (B,) numbers that a row as a whole has, all known at its `as_of`, whatever its length; 0 without any event, but answer_rate.
+"""The (B,) numbers that a row as a whole has, all known at its `as_of`, whatever its length; 0 where there is nothing to tell.
 
 repeats       sessions with an event that counts as activity, but the first
 idle_hours    whole hours since the last such event, or, without any, since the first event
 tenure_hours  whole hours since the first such event, or, without any, since the first event
 exposures     campaigns that reached the user before; answers: answers to any
-answer_rate   of 1,000 of those campaigns, how many were answered, as if two more had been with one fifth of an answer: unlike the two
-              above it does not grow as time goes by
+answer_rate   of 1,000 of those campaigns, how many were answered, as if two more had been with one fifth of an answer (so 100 before the
+              first one, where the shop tells of any): unlike the two above it does not grow as time goes by
 campaign_…    of rows that ask about a campaign: a code of its kind, how many days it lasts, how many items of the vocabulary it is about
 bought_…      the user's events with an item, or a category, that the campaign is about
 """

@@ -191,9 +191,14 @@ def test_a_line_is_drawn_through_the_facts_of_training_rows(shop: tuple[Warehous
     }  # fmt: skip
     assert float(tables["line.0.share"][0]) == pytest.approx(1 / 3)
     assert float(tables["line.0.answers"][0]) > 1
-    with pytest.raises(SettingsError, match="no facts") as refused:
+    with pytest.raises(SettingsError, match="no facts to draw a line through") as refused:
         train(warehouse, settings(tasks={"campaign": {"model": MODEL, "fit": LINE_FIT, "within": "3d"}}))
     assert refused.value.where == "tasks.campaign.fit.start_at_line"
+    with pytest.raises(SettingsError, match="all training rows that tell of 30 days have the same answer, if there are any"):
+        train(warehouse, settings(tasks={"churn": {"model": {**MODEL, "facts": ["answers"]}, "fit": LINE_FIT, "within": "30d"}}))
+    for task in ("interest", "latents"):
+        with pytest.raises(SettingsError, match="only a model that answers for a user as a whole starts at a line"):
+            train(warehouse, settings(tasks={task: {"model": {"name": "vae"}, "fit": LINE_FIT}}))
     searched = {"trials": 2, "over": {"model.facts": [["answers"], ["exposures"]]}}
     over_facts = {"model": {**MODEL, "facts": ["answers"]}, "fit": LINE_FIT, "within": "3d", "search": searched}
     with pytest.raises(SettingsError, match="searched over"):

@@ -177,6 +177,19 @@ def test_popularity_and_similar_items_come_from_the_tables(tmp_path: Path) -> No
         fitted(replace(plan, tables=None))
 
 
+@pytest.mark.parametrize("starts", [True, False])
+def test_a_fit_starts_at_the_line_of_the_tables_where_it_is_asked_to(tmp_path: Path, starts: bool) -> None:
+    """A search may try both on the same tables."""
+    line = {"repeats": [0.5], "intercept": [-1.0], "share": [0.3]}
+    tables = tmp_path / "tables.safetensors"
+    safetensors.torch.save_file({f"line.0.{name}": torch.tensor(values) for name, values in line.items()}, tables)
+    settings = {"epochs": 1, "learning_rate": 1e-12, "start_at_line": starts}
+    plan = toys.plan(tmp_path / "fit", task="returns", model={"facts": ["repeats"]}, fit=settings)
+    found = weights(fitted(replace(plan, tables=str(tables))))
+    torch.testing.assert_close(found["head.wide.amounts.weight"], torch.tensor([[0.5 if starts else 0.0]]))
+    assert (float(found["head.out.bias"][0]) == pytest.approx(-1.0)) is starts
+
+
 def _noting(seen: list[set[int]]) -> Any:
     encode = GRU.encode
 

@@ -23,7 +23,6 @@ TRUTH = "truth"
 RECENCY_WIDTH = 16
 CODE_WIDTH = 4
 AMOUNTS = "amounts"
-LINE = "line."
 LEAST_SHARE = 1e-4
 FEW = -3.0  # the logit of a hazard to start from: one in twenty comes on a day
 FACT_SCALE = 4.0  # log1p of a month's hours is 6.6
@@ -147,7 +146,8 @@ class _RowHead(nn.Module):
     @torch.no_grad()
     def follow(self, tables: Mapping[str, Tensor], arm: int = 0) -> None:
         """Starts at the logistic regression of Plan.tables, where there is one, and with nothing else."""
-        line = {name.removeprefix(f"{LINE}{arm}."): values for name, values in tables.items() if name.startswith(f"{LINE}{arm}.")}
+        own = f"line.{arm}."
+        line = {name.removeprefix(own): values for name, values in tables.items() if name.startswith(own)}
         if not line:
             return
         slope, offset = self.link(float(line["share"]))

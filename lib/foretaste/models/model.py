@@ -137,7 +137,7 @@ class Model(nn.Module):
         return function(*inputs)
 
     def follow(self, tables: Mapping[str, Tensor]) -> None:
-        """Starts at what was counted (Plan.tables), or fitted, in it. Before the first step, not after."""
+        """Starts at what was counted or fitted before (Plan.tables). Before the first step, not after."""
         self.head.follow(tables)
         if self.content is not None:
             self.content.follow(tables["content"])

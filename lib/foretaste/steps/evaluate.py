@@ -27,7 +27,7 @@ from foretaste.scoring.udf import load_network, load_scorer
 from foretaste.settings import Settings
 from foretaste.steps import foretelling, launches
 from foretaste.steps.count import counted
-from foretaste.steps.judging import answered, judge_of, judged_rows, judged_splits, run, sequences_version
+from foretaste.steps.judging import answered, arms, judge_of, judged_rows, judged_splits, run, sequences_version
 from foretaste.steps.report import StepReport
 from foretaste.tables import Warehouse, metrics
 from foretaste.tables.metrics import METRICS, Measurement
@@ -143,9 +143,7 @@ def _baselines(warehouse: Warehouse, settings: Settings, model: StoredModel, row
 
 def _of_trial(learnt: DataFrame, label: str) -> dict[str, Scorer]:
     """Whom to reach without such a model. learnt: training rows of a trial, with their kinds"""
-    came = learnt.withColumn("_reached", F.col(label) >= 2).withColumn(label, F.col(label) % 2)
-    arms = [came.where("_reached"), came.where("NOT _reached")]
-    reached, left_out = (regression(rows, label, *REGRESSIONS["logistic_facts"]) for rows in arms)
+    left_out, reached = (regression(rows, label, *REGRESSIONS["logistic_facts"]) for rows in arms(learnt, label))
     return {
         "responders": Effect(reached=reached),
         "two_regressions": Effect(reached=reached, left_out=left_out),

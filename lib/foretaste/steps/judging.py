@@ -57,6 +57,12 @@ def answered(rows: DataFrame, task: Task, days: int) -> DataFrame:
     return rows.where(known >= days).withColumn(task.label.name, answer)
 
 
+def arms(rows: DataFrame, label: str) -> tuple[DataFrame, DataFrame]:
+    """Of rows of a trial, as `answered` gives them, those who were left out and those who were reached, with a label that is 1 or 0."""
+    kind = F.col(label)
+    return rows.where(kind < 2), rows.where(kind >= 2).withColumn(label, kind - 2)
+
+
 def judged_rows(
     rows: DataFrame, settings: Settings, task: Task, features: Iterable[str], splits: Sequence[str], days: int = 0
 ) -> DataFrame:

@@ -27,7 +27,7 @@ from foretaste.feed.pin import pin, rows_of
 from foretaste.feed.snapshot import Pin, divided
 from foretaste.models import MODELS, options_of
 from foretaste.settings import FitSettings, ModelSettings, Settings, TaskSettings
-from foretaste.steps.judging import answered
+from foretaste.steps.judging import answered, arms
 from foretaste.tables import TABLES, Warehouse, items
 from foretaste.tables.items import ITEMS
 from foretaste.tables.sequences import SEQUENCES
@@ -75,10 +75,6 @@ def planned(
         shutil.rmtree(plan.folder, ignore_errors=True)
     if any(variant.model.latents for variant in variants(chosen)):
         plan = replace(plan, latents=_latents(warehouse, task, versions))
-    if any(variant.fit.start_at_line and variant.model.facts != plan.model.facts for variant in variants(chosen)):
-        raise SettingsError(
-            "a line goes through facts, which are searched over", where=f"tasks.{task.name}.search.over", fix="Leave model.facts out of it."
-        )
     return starting(warehouse, plan, versions[VOCABULARY.name], [variant.fit for variant in variants(chosen)])
 
 
@@ -145,21 +141,20 @@ def _counted(warehouse: Warehouse, plan: Plan, vocabulary: int, *, with_similar:
 
 
 def _lines(warehouse: Warehouse, plan: Plan) -> dict[str, NDArray[Any]]:
-    """Logistic regressions of the answer on the facts that the model reads: one, or one for each arm of a trial."""
+    """Logistic regressions of the answer on the facts that the model reads: one, or one for each arm of a trial. {} without facts, or where
+    no row tells.
+    """
     names = plan.facts
-    if not names:
-        fix = "Set model.facts, or leave it out." if plan.head != "counts" else "Leave it out."
-        raise SettingsError("there are no facts to draw a line through", where=f"tasks.{plan.task}.fit.start_at_line", fix=fix)
     rows = answered(rows_of(warehouse, plan.train), TASKS[plan.task], plan.sizes.days)
-    label = F.col(plan.label)
     found: dict[str, NDArray[Any]] = {}
-    for arm, of_arm in enumerate((rows.where(label < 2), rows.where(label >= 2)) if plan.head == "uplift" else (rows,)):
-        answers = of_arm.withColumn(plan.label, label % 2)
+    for arm, answers in enumerate(arms(rows, plan.label) if plan.head == "uplift" else (rows,)):
+        share = answers.agg(F.avg(plan.label)).head()[0]  # type: ignore[index]
+        if not names or share is None:
+            return {}
         line = regression(answers, plan.label, partial(facts, names=names), ())
-        share = answers.agg(F.avg(plan.label)).head()
         ends = np.cumsum([CODED_FACTS.get(name, 1) for name in names])
-        of_fact = dict(zip(names, np.split(np.array(line.coefficients.tolist()), ends[:-1]), strict=True))
-        of_fact |= {"intercept": np.array([line.intercept]), "share": np.array([share[0] if share and share[0] is not None else 0.5])}
+        of_fact = dict(zip(names, np.split(line.coefficients.numpy(), ends[:-1]), strict=True))
+        of_fact |= {"intercept": np.array([line.intercept]), "share": np.array([share])}
         found |= {f"line.{arm}.{name}": values.astype(np.float32) for name, values in of_fact.items()}
     return found
 

@@ -145,11 +145,26 @@ def check(name: str, settings: TaskSettings) -> None:
             counting = " or ".join(kind for kind, network in MODELS.items() if network.counts)
             why, fix = ("foretells units of items, not what users do", "any other") if model.counts else ("foretells no units", counting)
             raise SettingsError(f"{altered.model.name} {why}", where=f"tasks.{name}.model.name", fix=f"Use {fix}.")
-        for key in ("facts", "latents"):
-            if getattr(altered.model, key) and TASKS[name].head in ("items", "counts"):
+        only_of_users = {
+            "model.facts": (altered.model.facts, "reads facts"),
+            "model.latents": (altered.model.latents, "reads latents"),
+            "fit.start_at_line": (altered.fit.start_at_line, "starts at a line"),
+        }
+        for key, (asked, does) in only_of_users.items():
+            if asked and TASKS[name].head in ("items", "counts"):
                 raise SettingsError(
-                    f"only a model that answers for a user as a whole reads {key}", where=f"tasks.{name}.model.{key}", fix="Leave them out."
+                    f"only a model that answers for a user as a whole {does}", where=f"tasks.{name}.{key}", fix="Leave it out."
                 )
+        if altered.fit.start_at_line and not altered.model.facts:
+            raise SettingsError(
+                "there are no facts to draw a line through",
+                where=f"tasks.{name}.fit.start_at_line",
+                fix="Set model.facts, or leave it out.",
+            )
+        if altered.fit.start_at_line and altered.model.facts != settings.model.facts:
+            raise SettingsError(
+                "a line goes through facts, which are searched over", where=f"tasks.{name}.search.over", fix="Leave model.facts out of it."
+            )
         check_options(altered.model, f"tasks.{name}")
 
 

@@ -156,7 +156,7 @@ def build(
     """The examples of these sessions' users in the splits of `only`; where there are campaigns, at the exposures to them, too.
 
     One shuffle by user, into the files that `filed` tells of, and one sort; then many users at once become rows in numpy, in blocks of
-    bounded size. Sessions are a tenth of the rows that become of them, so that it is they that are shuffled.
+    bounded size. What becomes of sessions is wider than they are, so that it is they that are shuffled.
     An executor holds an Arrow batch of sessions as it comes and the events of one user as integers.
     """
     calendar = Calendar(

@@ -63,7 +63,7 @@ class _Fit:
             tables = safetensors.torch.load_file(own.tables) if own.tables else {}
             self.similar[task] = _similar(own, tables)
             if isinstance(model, Model):
-                if tables:
+                if tables and (own.head == "items" or plan.fit.start_at_line):
                     model.follow(tables)
                 first, _ = share(plan.fit.batch_size, ranks.rank, ranks.size)
                 model.place = (plan.fit.batch_size, first)
