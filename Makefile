@@ -4,6 +4,8 @@ CONFIG ?= conf/demo.yaml
 EXTRAS ?= demo uses
 PYTHON_PREFIX ?=
 DIST ?= dist
+# Two processes, each with a Spark of its own, share the test files.
+SHARED_OUT := -n 2 --dist loadfile
 SITE := .venv/lib/python3.11/site-packages
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -24,10 +26,10 @@ demo: set-up ## run the main job on the demo data, or on CONFIG=conf/….yaml
 	@python jobs/pipeline.py --config $(CONFIG)
 
 test: lint ## everything that must hold: style, types, walls, tests
-	@python -m pytest
+	@python -m pytest $(SHARED_OUT)
 
 test-fast: lint ## the same without the tests that start a cluster
-	@python -m pytest -m "not cluster"
+	@python -m pytest $(SHARED_OUT) -m "not cluster"
 
 lint: set-up ## style, types, and who may import whom
 	@ruff check --quiet .

@@ -67,6 +67,7 @@ setup(
             "pandas-stubs",
             "pip",
             "pytest>=9",
+            "pytest-xdist>=3.8",
             "ruff>=0.17",
             "types-PyYAML",
             "uv>=0.13",

@@ -3,25 +3,27 @@
 python bench/feed.py --events 10000000 --rounds 5
 
 pyarrow.dataset reads the same files in their order, in its own threads; the feed shuffles row groups and rows, and gives each rank its
-share. Both give batches of int32 tensors; their sums are compared first. Told are rows a second of both in turn, as medians and as a ratio,
-and the time to the feed's first batch beside that of a tenth of the events. Events are made up (bench/made_events.py).
+share. Both give batches of int32 tensors; their sums are compared first. Told are rows a second of both in turn, and the time to the feed's
+first batch of 1 and of 10 million rows. Events are made up (bench/made_events.py).
 """
 
-import json
-import statistics
-import sys
+import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
+from urllib.parse import unquote, urlsplit
 
 import pyarrow.dataset as ds
 import torch
 import typer
+from compared import console, in_turn, keep, ratio, tell
 from made_events import made_shop
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from foretaste.contract import FEATURES, SCALARS
@@ -33,9 +35,10 @@ from foretaste.steps.sequence import sequence
 from foretaste.steps.sessionize import sessionize
 
 LABEL = "next_items"
-CUT = "calendar"  # of all cuts the one with the most rows
+CUT = "window"  # what interest learns from
+FEED, RAW = "feed", "pyarrow.dataset"
+FEW_ROWS, MANY_ROWS = 1_000_000, 10_000_000
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it
-console = Console(width=None if sys.stdout.isatty() else 160)
 
 
 def main(
@@ -45,30 +48,55 @@ def main(
     folder: Annotated[Path, typer.Option(help="where events and warehouses go")] = Path("warehouse/bench"),
     out: Annotated[Path | None, typer.Option(help="a JSON file for the figures")] = None,
 ) -> None:
-    large, small = (_pinned(folder, number) for number in (events, events // 10))
-    sides = {"feed": lambda seed: _feed(large, batch_size, seed), "pyarrow.dataset": lambda seed: _raw(large, batch_size)}
-    sums = {side: _sums(read(0)) for side, read in sides.items()}  # which warms up, too
-    if sums["feed"] != sums["pyarrow.dataset"]:
+    pinned = _pinned(folder, events)
+    sides = {FEED: lambda seed: _feed(pinned, batch_size, seed), RAW: lambda seed: _raw(pinned, batch_size)}
+    sums = {side: _sums(read(0)) for side, read in sides.items()}
+    if sums[FEED] != sums[RAW]:
         raise SystemExit(f"the tensors differ: {sums}")
-    rates: dict[str, list[float]] = {side: [] for side in sides}
-    for number in range(1, rounds + 1):
-        for side, read in sides.items():
-            started = time.monotonic()
-            rows = sum(len(batch["length"]) for batch in read(number))
-            rates[side].append(rows / (time.monotonic() - started))
-    first: dict[str, list[float]] = {"large": [], "small": []}
-    for number in range(2 * rounds):
-        for side, rows in (("large", large), ("small", small)):
-            started = time.monotonic()
-            stream = _feed(rows, batch_size, number)
-            next(stream)
-            first[side].append(time.monotonic() - started)
-            stream.close()  # type: ignore[attr-defined]
-    _print(large, small, rates, first)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figures = {"bench": "feed", "rows": large.num_rows, "rows_per_s": rates, "first_batch_s": first, "fewer_rows": small.num_rows}
-        out.write_text(json.dumps(figures, indent=1))
+    rates = in_turn({side: partial(_rows_per_s, read) for side, read in sides.items()}, rounds, "rows/s")
+    tell(f"{pinned.num_rows:,} rows of {len(FEATURES)} features and {LABEL}, the same in both", rates, "rows/s")
+    fed, told = ratio(rates, FEED, RAW)
+    console.print(f"the feed gives {told} times pyarrow's rows a second")
+
+    with TemporaryDirectory(dir=folder) as place:
+        pins = {f"{rows:,} rows": _grown(pinned, rows, Path(place)) for rows in (FEW_ROWS, MANY_ROWS)}
+        first = in_turn({rows: partial(_first_batch, grown, batch_size) for rows, grown in pins.items()}, 3 * rounds, "ms")
+    tell("time to the first batch; more rows are the same files under more names", first, "ms")
+    few, many = pins
+    later, told = ratio(first, many, few)
+    console.print(f"the first of {many} takes {told} times as long as that of {few}")
+    keep(out, "feed", rows=pinned.num_rows, rows_per_s=rates, ratio=fed, first_batch_ms=first, first_batch_ratio=later)
+
+
+def _rows_per_s(read: Callable[[int], Iterator[Mapping[str, Tensor]]], number: int) -> float:
+    started = time.monotonic()
+    rows = sum(len(batch["length"]) for batch in read(number))
+    return rows / (time.monotonic() - started)
+
+
+def _first_batch(pinned: Pin, batch_size: int, number: int) -> float:
+    """Milliseconds."""
+    started = time.monotonic()
+    stream = _feed(pinned, batch_size, number)
+    next(stream)
+    seconds = time.monotonic() - started
+    stream.close()  # type: ignore[attr-defined]
+    return 1000 * seconds
+
+
+def _grown(pinned: Pin, num_rows: int, place: Path) -> Pin:
+    """At least so many rows: its files again and again, each time under names of their own."""
+    files: list[tuple[str, tuple[int, ...]]] = []
+    rows = 0
+    for number in count():
+        for url, groups in pinned.files:
+            if rows >= num_rows:
+                return replace(pinned, files=tuple(files), num_rows=rows)
+            link = place / f"{num_rows}-{number}-{Path(url).name}"
+            os.link(unquote(urlsplit(url).path), link)
+            files.append((link.as_uri(), groups))
+            rows += sum(groups)
+    raise AssertionError("numbers do not end")
 
 
 def _pinned(folder: Path, events: int) -> Pin:
@@ -105,22 +133,6 @@ def _sums(stream: Iterator[Mapping[str, Tensor]]) -> dict[str, int]:
         for name, tensor in batch.items():
             total[name] = total.get(name, 0) + int(tensor.sum())
     return dict(sorted(total.items()))
-
-
-def _print(large: Pin, small: Pin, rates: Mapping[str, list[float]], first: Mapping[str, list[float]]) -> None:
-    table = Table(title=f"{large.num_rows:,} rows of {len(FEATURES)} features and {LABEL}, {len(rates['feed'])} rounds")
-    for heading in ("", "median", "least", "most"):
-        table.add_column(heading, justify="right")
-    for side, values in rates.items():
-        table.add_row(f"{side}, rows/s", *(f"{value:,.0f}" for value in (statistics.median(values), min(values), max(values))))
-    for rows, values in ((large, first["large"]), (small, first["small"])):
-        shown = (f"{value * 1000:.0f} ms" for value in (statistics.median(values), min(values), max(values)))
-        table.add_row(f"first batch of {rows.num_rows:,} rows", *shown)
-    console.print(table)
-    ratios = [ours / theirs for ours, theirs in zip(rates["feed"], rates["pyarrow.dataset"], strict=True)]
-    console.print(f"the feed gives {statistics.median(ratios):.2f} times pyarrow's rows a second ({min(ratios):.2f} to {max(ratios):.2f})")
-    later = statistics.median(first["large"]) / statistics.median(first["small"])
-    console.print(f"the first batch of {large.num_rows / small.num_rows:.0f} times the rows takes {later:.2f} times as long")
 
 
 if __name__ == "__main__":

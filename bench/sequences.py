@@ -6,10 +6,7 @@ First both results are compared, all columns of all rows. Then each round runs b
 folders. Told are the median times, their spread and the ratio; `--out` keeps them as JSON. Events are made up (bench/made_events.py).
 """
 
-import json
 import shutil
-import statistics
-import sys
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -19,23 +16,19 @@ from typing import Annotated
 import duckdb
 import psutil
 import typer
+from compared import console, fingerprint, in_turn, keep, ratio, tell
 from made_events import made_shop
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
-from rich.console import Console
-from rich.table import Table as Printed
 
 from foretaste.contract import DAY, EVENT_CODES, FACTS, FEATURES
 from foretaste.settings import Settings
 from foretaste.steps.sequence import sequence
 from foretaste.steps.sessionize import sessionize
-from foretaste.tables import Table, Warehouse, sequences
+from foretaste.tables import Warehouse, sequences
 from foretaste.tables.events import EVENTS
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.sessions import SESSIONS
 
 EPOCH, MICROSECOND = datetime(1970, 1, 1), timedelta(microseconds=1)
-console = Console(width=None if sys.stdout.isatty() else 160)
 
 
 def main(
@@ -48,19 +41,29 @@ def main(
     out: Annotated[Path | None, typer.Option(help="a JSON file for the figures")] = None,
 ) -> None:
     warehouse, chosen = made_shop(folder, events, whale, driver_memory)
-    seconds: dict[str, list[float]] = {"Foretaste": []} if alone else {"Foretaste": [], "DuckDB": []}
-    for number in range(rounds + 1):  # the first one warms up, and is compared
-        for side, times in seconds.items():
-            if side == "Foretaste":
-                ours = warehouse.annex(f"round/{number}", EVENTS)
-                times.append(_foretaste(ours, chosen))
-            else:
-                times.append(_duckdb(warehouse, chosen, ours, Path(warehouse.path) / "duckdb"))
-            console.print(f"{'warming up' if number == 0 else f'round {number}'}: {side} {times[-1]:.1f} s")
-        if number == 0 and not alone:
-            _compare(ours, Path(warehouse.path) / "duckdb")
-        shutil.rmtree(ours.path)
-    _print(events, whale, {side: times[1:] for side, times in seconds.items()}, out)
+    files = Path(warehouse.path) / "duckdb"
+
+    def ours(number: int) -> Warehouse:  # another place each time: Delta remembers what lay in one
+        return warehouse.annex(f"round/{number}", EVENTS)
+
+    def foretaste(number: int) -> float:
+        shutil.rmtree(Path(warehouse.path) / "round", ignore_errors=True)
+        return _foretaste(ours(number), chosen)
+
+    def duck(number: int) -> float:
+        seconds = _duckdb(warehouse, chosen, ours(number), files)
+        if number == 0:
+            _compare(ours(number), files)
+        return seconds
+
+    seconds = in_turn({"Foretaste": foretaste} if alone else {"Foretaste": foretaste, "DuckDB": duck}, rounds)
+    shutil.rmtree(Path(warehouse.path) / "round")
+    tell(f"events → sessions → sequences: {events:,} events" + (f", one user with {whale:.0%}" if whale else ""), seconds, "s")
+    middle = None
+    if not alone:
+        middle, told = ratio(seconds, "Foretaste", "DuckDB")
+        console.print(f"Foretaste takes {told} times DuckDB's time")
+    keep(out, "sequences", events=events, whale=whale, seconds=seconds, ratio=middle)
 
 
 def _foretaste(ours: Warehouse, chosen: Settings) -> float:
@@ -126,35 +129,11 @@ def _compare(ours: Warehouse, folder: Path) -> None:
     """Ends the bench where a table differs in anything."""
     for table, path in ((SESSIONS, folder / "sessions.parquet"), (SEQUENCES, folder / "sequences")):
         theirs = table.select(ours.spark.read.parquet(str(path)))
-        found, expected = (_fingerprint(table, rows) for rows in (ours.read(table), theirs))
+        found, expected = (fingerprint(table, rows) for rows in (ours.read(table), theirs))
         if found != expected:
             different = [name for name in found if found[name] != expected[name]]
             raise SystemExit(f"{table.name} differ in {', '.join(different)}: {found['rows']:,} rows, DuckDB has {expected['rows']:,}")
         console.print(f"{table.name}: the same {found['rows']:,} rows")
-
-
-def _fingerprint(table: Table, rows: DataFrame) -> dict[str, int]:
-    """How many rows, and of each column the sum of a hash of it beside its row's key: the order of rows does not matter."""
-    key = [name for name in table.key if name != "campaign_id"]
-    sums = [F.sum(F.xxhash64(*key, name).cast("decimal(38,0)")).alias(name) for name in table.names]
-    found = rows.agg(F.count("*").alias("rows"), *sums).head()
-    return {name: int(value) for name, value in found.asDict().items()} if found else {}
-
-
-def _print(events: int, whale: float, seconds: Mapping[str, list[float]], out: Path | None) -> None:
-    shown = Printed(title=f"events → sessions → sequences: {events:,} events" + (f", one user with {whale:.0%}" if whale else ""))
-    for heading in ("", "median", "least", "most", "events/s"):
-        shown.add_column(heading, justify="right")
-    for side, times in seconds.items():
-        middle = statistics.median(times)
-        shown.add_row(side, f"{middle:.1f} s", f"{min(times):.1f} s", f"{max(times):.1f} s", f"{events / middle:,.0f}")
-    console.print(shown)
-    ratios = [ours / theirs for ours, theirs in zip(seconds["Foretaste"], seconds.get("DuckDB", []), strict=False)]
-    if ratios:
-        console.print(f"Foretaste takes {statistics.median(ratios):.2f} times DuckDB's time ({min(ratios):.2f} to {max(ratios):.2f})")
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({"bench": "sequences", "events": events, "whale": whale, "seconds": seconds, "ratios": ratios}, indent=1))
 
 
 if __name__ == "__main__":

@@ -180,6 +180,35 @@ def test_each_user_is_told_of_each_campaign_that_is_not_over(spark: SparkSession
         score(warehouse, none)
 
 
+def test_a_part_of_the_catalogue_is_scored_where_that_is_asked_for_and_pays(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = Warehouse(spark, WarehouseSettings(path=str(tmp_path / "warehouse")))
+    counts = {f"item {number}": 200 - number for number in range(200)}
+    rows = [session(f"user {number}", (FIRST, f"item {number % 200}", "view")) for number in range(400)]
+    warehouse.overwrite(SESSIONS, spark.createDataFrame(rows, SESSIONS.ddl))
+    store(Path(warehouse.path), counts)
+
+    def found(**shortlists: Any) -> tuple[dict[str, list[str]], str]:
+        asked = {"shortlists": {"groups": 40, **shortlists}} if shortlists else {}
+        wanted = Settings.model_validate(
+            {"sequences": {"length": 6}, "tasks": {"interest": {}}, "scoring": {"top_k": TOP_K, "as_of": FIRST_RUN, **asked}}
+        )
+        report = score(warehouse, wanted)
+        return {user: [target for target, _ in told] for user, told in targets(warehouse, "interest").items()}, " ".join(report.notes)
+
+    exact, _ = found()
+    few, note = found(recall=0.9)
+    assert "the whole catalogue is scored: 400 users with history are too few" in note
+    assert few == exact
+    monkeypatch.setattr("foretaste.steps.shortlists.LEAST_USERS", 1)
+    listed, note = found(recall=0.9)
+    assert "of 202 items for 40 groups of users" in note
+    same = [len(set(listed[user]) & set(exact[user])) / TOP_K for user in exact]
+    assert 0.85 < sum(same) / len(same)
+    assert not list(Path(warehouse.path, "shortlists").iterdir()), "the file is there only while users are scored"
+
+
 def test_without_a_model_or_a_session_or_a_task_nothing_is_written(warehouse: Warehouse) -> None:
     with pytest.raises(ModelError, match="no model 'interest'"):
         score(warehouse, settings())

@@ -15,6 +15,7 @@ from foretaste.errors import ModelError
 from foretaste.models import Blend, Counted, Model, Variational
 from foretaste.registry import StoredModel
 from foretaste.scoring.filters import LeftOut, varied
+from foretaste.scoring.shortlists import Shortlists
 from foretaste.scoring.topk import Catalogue, best_of
 
 OfTargets = Callable[[Batch[NDArray[Any]]], NDArray[np.float64]]
@@ -29,14 +30,15 @@ class ModelScorer:
     A model with `item_weights` goes through its catalogue in blocks; any other scores all items of a few rows at once.
     """
 
-    def __init__(self, stored: StoredModel, batch_size: int, *, judged: bool = False) -> None:
-        """judged: as the model was when validation rows had taught it nothing"""
+    def __init__(self, stored: StoredModel, batch_size: int, *, judged: bool = False, shortlists: str | None = None) -> None:
+        """judged: as the model was when validation rows had taught it nothing; shortlists: the file of those to go by"""
         self.stored = stored
         self.network = stored.network(judged=judged)
         self.catalogue: Catalogue | None = None
         if stored.head == "items" and isinstance(self.network, Model):
             with torch.inference_mode():
                 self.catalogue = Catalogue(*self.network.item_weights())
+        self.shortlists = Shortlists.load(shortlists, self.catalogue) if shortlists and self.catalogue else None
         self.batch_size = batch_size if self.catalogue else min(batch_size, rows_at_once(stored.sizes.num_items))
 
     def score(self, batch: Batch[Tensor]) -> Tensor:
@@ -66,6 +68,8 @@ class ModelScorer:
         """
         if self.stored.head != "items":
             raise ModelError("this model ranks no items", where=self.where, fix="Ask for its probability.")
+        if self.shortlists is not None:
+            return self._best_listed(self.shortlists, batch, k, left_out)
         with torch.inference_mode():
             best = [
                 self._best(part, k, left_out and left_out.of_rows(start, start + self.batch_size))
@@ -74,6 +78,16 @@ class ModelScorer:
         probabilities = torch.cat([found[1] for found in best]).numpy()
         self._refuse_nan(probabilities)
         return torch.cat([found[0] for found in best]).numpy(), probabilities
+
+    def _best_listed(
+        self, shortlists: Shortlists, batch: Batch[NDArray[Any]], k: int, left_out: LeftOut | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """As `top_k`, all rows at once: the more there are, the more share a list."""
+        with torch.inference_mode():
+            best = partial(shortlists.best, torch.from_numpy(self.tastes(batch)), left_out=left_out)
+            indices, probabilities = best(k) if left_out is None else varied(best, left_out.filters, k)
+        self._refuse_nan(probabilities.numpy())
+        return indices.numpy(), probabilities.numpy()
 
     def _best(self, part: Batch[Tensor], k: int, left_out: LeftOut | None) -> tuple[Tensor, Tensor]:
         if self.catalogue is not None and isinstance(self.network, Model):
@@ -150,6 +164,14 @@ class ModelScorer:
         probabilities: NDArray[np.float64] = (scores.double() if self.stored.head == "uplift" else torch.sigmoid(scores)).numpy()
         self._refuse_nan(probabilities)
         return probabilities
+
+    def tastes(self, batch: Batch[NDArray[Any]]) -> NDArray[np.float32]:
+        """(n, D) of a network that ranks items: what its item vectors are multiplied with."""
+        if self.catalogue is None or not isinstance(self.network, Model):
+            raise ModelError("this model has no item vectors", where=self.where, fix="Leave scoring.shortlists out.")
+        with torch.inference_mode():
+            found: NDArray[np.float32] = torch.cat([self.network.represent(part) for part in self._parts(batch)]).numpy()
+        return found
 
     def latents(self, batch: Batch[NDArray[Any]]) -> NDArray[np.float32]:
         """(n, Z) of a variational model: the mean of each row's posterior."""

@@ -70,13 +70,22 @@ class Catalogue:
     def __len__(self) -> int:
         return len(self.weights)
 
+    def one_more(self, represented: Tensor) -> Tensor:
+        """(B, D + 1): what `weights` are multiplied with."""
+        return torch.cat([represented, torch.ones_like(represented[:, :1])], dim=1)
+
+    def scores(self, represented: Tensor, items: Tensor | None = None) -> Tensor:
+        """(B, I) of all real items, or of these vocabulary indices."""
+        weights = self.weights if items is None else self.weights[items - FIRST_INDEX]
+        return self.one_more(represented) @ weights.T
+
     def best(self, represented: Tensor, k: int, left_out: LeftOut | None = None) -> tuple[Tensor, Tensor]:
         """From (B, D): (B, k') vocabulary indices, best first, and their softmax probabilities over all real items, in float64.
 
         k' = min(k, items); PAD and 0 past what is not left out. Where a score is NaN or infinite, probabilities are NaN: the caller's to
         refuse.
         """
-        one_more = torch.cat([represented, torch.ones_like(represented[:, :1])], dim=1)  # (B, D + 1)
+        one_more = self.one_more(represented)
         values, indices = [], []
         largest = torch.full((len(represented), 1), -torch.inf)  # running maximum and sum of exp(score - maximum), in blocks
         total = torch.zeros((len(represented), 1), dtype=torch.float64)

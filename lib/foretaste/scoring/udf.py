@@ -24,10 +24,10 @@ _MODELS_AT_ONCE = 2  # a worker that has gone on to the next task's model need n
 
 
 @lru_cache(maxsize=_MODELS_AT_ONCE)
-def load_scorer(root: str, name: str, version: int, batch_size: int) -> ModelScorer:
+def load_scorer(root: str, name: str, version: int, batch_size: int, shortlists: str | None = None) -> ModelScorer:
     """The scorer of this model in this process, loaded at the first call. Spark's Python workers live on from task to task."""
     torch.set_num_threads(1)  # one worker a core
-    return ModelScorer(registry.load(root, name, version), batch_size)
+    return ModelScorer(registry.load(root, name, version), batch_size, shortlists=shortlists)
 
 
 def load_network(root: str, name: str, version: int, batch_size: int) -> Model:
@@ -65,11 +65,12 @@ class ScoreUsers:
     fallback: Fallback
     filters: Filters | None = None
     reasons: Reasons | None = None
+    shortlists: str | None = None
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for rows in batches:
             if rows.num_rows:  # an empty partition needs no model
-                yield self._scored(load_scorer(self.root, self.name, self.version, self.batch_size), rows)
+                yield self._scored(load_scorer(self.root, self.name, self.version, self.batch_size, self.shortlists), rows)
 
     def _scored(self, scorer: ModelScorer, rows: pa.RecordBatch) -> pa.RecordBatch:
         batch = to_batch(rows)

@@ -37,7 +37,15 @@ from foretaste.settings.learning import (
     TaskSettings,
     TrainingSettings,
 )
-from foretaste.settings.using import EvaluationSettings, FilterSettings, ReasonSettings, ScoringSettings, SegmentSettings, SynthesisSettings
+from foretaste.settings.using import (
+    EvaluationSettings,
+    FilterSettings,
+    ReasonSettings,
+    ScoringSettings,
+    SegmentSettings,
+    ShortlistSettings,
+    SynthesisSettings,
+)
 
 __all__ = [
     "AugmentSettings",
@@ -68,6 +76,7 @@ __all__ = [
     "SessionSettings",
     "Settings",
     "SharedSettings",
+    "ShortlistSettings",
     "SourceSettings",
     "SparkSettings",
     "SynthesisSettings",

@@ -71,10 +71,22 @@ class ReasonSettings(Strict):
     targets: int = Field(default=3, ge=1)
 
 
+class ShortlistSettings(Strict):
+    """Two stages for a catalogue of millions (scoring/shortlists.py): users of like taste share a shortlist, which is scored exactly.
+
+    recall: the share of users' exact best `top_k` that is to be found; groups: of users; users: drawn at random, whose tastes are grouped
+    """
+
+    recall: float = Field(default=0.99, gt=0, lt=1)
+    groups: int = Field(default=1024, ge=1)
+    users: int = Field(default=40_000, ge=1000)
+
+
 class ScoringSettings(Strict):
     """Who is scored when: `as_of` is a moment, or the last event's time where it is not given.
 
     reasons: what names them; none unless given, since each item that is tried is one more scoring of the row
+    shortlists: score a part of the catalogue only; all of it unless given
     campaigns: what task campaign asks about; all that are not over at `as_of` unless given
     new_items: ids that task new_item asks about: described, and unknown to its model; those first seen lately unless given
     quantiles: of demand, rising, 0.5 among them
@@ -88,6 +100,7 @@ class ScoringSettings(Strict):
     new_items: tuple[str, ...] = ()
     quantiles: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
     reasons: ReasonSettings | None = None
+    shortlists: ShortlistSettings | None = None
 
 
 class SegmentSettings(Strict):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from foretaste.steps.filters import Filtering, filtering
 from foretaste.steps.foretelling import foretell
 from foretaste.steps.report import StepReport
 from foretaste.steps.sequence import campaigns_of
+from foretaste.steps.shortlists import shortlisted
 from foretaste.tables import Warehouse, scores, sequences, user_latents
 from foretaste.tables.contacts import Campaigns
 from foretaste.tables.demand import DEMAND
@@ -57,13 +59,10 @@ def score(warehouse: Warehouse, settings: Settings) -> StepReport:
             written[f"{DEMAND.name} of {model.task}"] = num_rows
             notes.append(f"{model.task}: {note}; {time.monotonic() - started:.1f} s")
             continue
-        histories = _histories(warehouse, settings, sessions, model, as_of)
+        read = partial(_histories, warehouse, settings, model=model, as_of=as_of)
+        histories = read(sessions)
         asked = settings.scoring.filters.given if model.head == "items" and model.launch is None else {}
         filtered = filtering(warehouse, settings.scoring.filters, histories, sessions, model, as_of) if asked else None
-        if model.launch is not None:
-            scored = _launched(warehouse, settings, histories, model, as_of)
-        else:
-            scored = _scored(warehouse, settings, histories, model, filtered)
         data_version = f"sessions@{version} vocabulary@{model.tables[VOCABULARY.name]}"
         run: dict[str, Any] = {
             "as_of": as_of,
@@ -74,7 +73,13 @@ def score(warehouse: Warehouse, settings: Settings) -> StepReport:
             "at": datetime.now(UTC),
         }
         condition = scores.run_condition(model.task, as_of)
-        warehouse.replace_where(SCORES, scores.build(scored, filters=asked, **run), condition)
+        closed = filtered.filters.closed if filtered else None
+        with shortlisted(warehouse, settings.scoring, sessions, read, model, closed) as listing:
+            if model.launch is not None:
+                scored = _launched(warehouse, settings, histories, model, as_of)
+            else:
+                scored = _scored(warehouse, settings, histories, model, filtered, listing.path if listing else None)
+            warehouse.replace_where(SCORES, scores.build(scored, filters=asked, **run), condition)
         if TASKS[model.task].needs_latents:
             latents = histories.mapInArrow(LatentsOfUsers(**_stored(warehouse, settings, model)), LATENTS)
             warehouse.replace_where(USER_LATENTS, user_latents.build(latents, **run), condition)
@@ -86,8 +91,7 @@ def score(warehouse: Warehouse, settings: Settings) -> StepReport:
             f"{model.task}: {users:,} users by {model.name} version {model.version} ({model.model['name']}), "
             f"{fallbacks:,} of them without usable history; {seconds:.1f} s, {users / seconds:,.0f} users/s"
         )
-        if filtered:
-            notes.append(f"{model.task}: {filtered.note}")
+        notes += [f"{model.task}: {of_task.note}" for of_task in (filtered, listing) if of_task]
     notes.append(scores.publish_flat(warehouse, *([DEMAND] if warehouse.exists(DEMAND) else [])))
     return StepReport(step="score", read={"users": max(written.values())}, written=written, notes=tuple(notes))
 
@@ -105,7 +109,7 @@ def _last_event(sessions: DataFrame) -> datetime:
     return _EPOCH + timedelta(microseconds=last)
 
 
-def _histories(warehouse: Warehouse, settings: Settings, sessions: DataFrame, model: StoredModel, as_of: datetime) -> DataFrame:
+def _histories(warehouse: Warehouse, settings: Settings, sessions: DataFrame, *, model: StoredModel, as_of: datetime) -> DataFrame:
     """user_id and what the model reads. The vocabulary is the one it learnt with: a newer one gives the items other numbers."""
     vocabulary = warehouse.spark.createDataFrame(model.vocabulary().to_pandas(), schema=VOCABULARY.ddl)
     campaigns = campaigns_of(warehouse, vocabulary)  # whatever is asked: facts tell of them
@@ -140,13 +144,16 @@ def _launched(warehouse: Warehouse, settings: Settings, histories: DataFrame, mo
     return found
 
 
-def _scored(warehouse: Warehouse, settings: Settings, histories: DataFrame, model: StoredModel, filtered: Filtering | None) -> DataFrame:
-    """(user_id, targets, fallback)."""
+def _scored(
+    warehouse: Warehouse, settings: Settings, histories: DataFrame, model: StoredModel, filtered: Filtering | None, shortlists: str | None
+) -> DataFrame:
+    """(user_id, targets, fallback). shortlists: the file of those to score in place of all items"""
     top_k, filters = settings.scoring.top_k, filtered.filters if filtered else None
     fallback = _fallback(model, model.vocabulary(), top_k, filters)
     wanted = settings.scoring.reasons
     reasons = Reasons(**wanted.model_dump()) if wanted else None
-    users = ScoreUsers(**_stored(warehouse, settings, model), top_k=top_k, fallback=fallback, filters=filters, reasons=reasons)
+    stored = _stored(warehouse, settings, model)
+    users = ScoreUsers(**stored, top_k=top_k, fallback=fallback, filters=filters, reasons=reasons, shortlists=shortlists)
     scored: DataFrame = (filtered.rows if filtered else histories).mapInArrow(users, SCORED)
     return _one_a_user(scored, top_k) if ABOUT in histories.columns else scored
 

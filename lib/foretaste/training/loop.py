@@ -135,9 +135,9 @@ class _Fit:
     def _epoch(self, state: State) -> State:
         number, started = state.epoch + 1, time.monotonic()
         torch.manual_seed(_seed(self.plan.seed, "dropout", number, self.ranks.rank))
-        losses, steps = self._train(number)
+        losses, steps, waited = self._train(number)
         trained = time.monotonic() - started
-        pace = {"steps_per_s": steps / trained, "sequences_per_s": steps * self.plan.fit.batch_size / trained}
+        pace = {"steps_per_s": steps / trained, "sequences_per_s": steps * self.plan.fit.batch_size / trained, "waiting": waited / trained}
         verdict = self._judge()
         seconds = time.monotonic() - started
         metrics = verdict.metrics if verdict else {}
@@ -145,7 +145,7 @@ class _Fit:
         shown = "".join(f", {name} {value:.4f}" for name, value in metrics.items() if name.split(".")[-1] not in ("rows", "value"))
         self.report(
             f"{self.plan.name}: epoch {number} of {self.plan.end}, {steps} steps, {_told(losses)}{shown}, {seconds:.0f} s, "
-            f"{pace['steps_per_s']:.1f} steps/s, {pace['sequences_per_s']:,.0f} sequences/s"
+            f"{pace['steps_per_s']:.1f} steps/s, {pace['sequences_per_s']:,.0f} sequences/s, {pace['waiting']:.1%} of it waiting for rows"
         )
         if state.epoch == 0:
             what, size = footprint.peak(self.device)
@@ -157,13 +157,15 @@ class _Fit:
             state = replace(state, best_epoch=number, best_value=verdict.value, metrics=verdict.metrics, calibration=verdict.calibration)
         return state
 
-    def _train(self, epoch: int) -> tuple[dict[str, float], int]:
-        """One pass over the training rows → the mean loss of each optimizer, the targets of them all, and the steps."""
+    def _train(self, epoch: int) -> tuple[dict[str, float], int, float]:
+        """One pass over the training rows → each optimizer's mean loss and the targets of all; the steps; seconds without rows."""
         self.model.train()
         fit = self.plan.fit
-        sums, step, told = dict.fromkeys(self.optimizers, (0.0, 0.0)), 0, time.monotonic()
+        sums, step, waited = dict.fromkeys(self.optimizers, (0.0, 0.0)), 0, 0.0
+        told = asked = time.monotonic()
         with closing(self._steps(epoch)) as rows:
             for step, batches_of in enumerate(rows, start=1):
+                waited += time.monotonic() - asked
                 self.model.noise.manual_seed(_seed(self.plan.seed, "noise", epoch, step))
                 changed = {task: self._augmented(task, batch, epoch, step) for task, batch in batches_of.items()}
                 with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
@@ -179,12 +181,13 @@ class _Fit:
                     self.report(f"{self.plan.name}: epoch {epoch}, step {step} of {self.steps_per_epoch}, {_told(_means(sums))}")
                 if step == fit.max_steps:
                     break
+                asked = time.monotonic()
         means = _means(sums)
         if means["targets"] == 0:
             raise TrainingError(
                 "there is nothing to learn: no training row has a target", where=self.plan.name, fix="Lower sequences.min_item_count."
             )
-        return means, step
+        return means, step, waited
 
     def _steps(self, epoch: int) -> Generator[dict[str, Batch[Tensor]]]:
         """The batches of each step, by task. An epoch is a pass over everybody's rows: those with fewer sit out steps, evenly spread."""

@@ -150,7 +150,7 @@ class Fitted:
     calibration: slope and intercept of a binary head's logits; None for others
                  (of several tasks together, names of these and of metrics begin with the task's and a point; `value` is among the latter)
     history:     one entry an epoch: epoch, loss (mean over targets; `loss of …` each of several optimizers), targets, steps, seconds (with
-                 judging), steps_per_s and sequences_per_s (without), and the validation metrics
+                 judging), steps_per_s and sequences_per_s (without), waiting (for rows, as a share of that time), and validation metrics
     notes:       what else is worth a line, such as a broken checkpoint or a lost rank
     """
 

@@ -1,0 +1,100 @@
+"""A run with a few new events beside a full rebuild: sessions and sequences of the same events, which come out the same.
+
+python bench/incremental.py --events 10000000 --share 0.01 --rounds 3
+
+The new events are the last ones, as a night brings them; the splits begin at fixed dates. Each round starts from a copy of the tables as
+they were before. Events are made up (bench/made_events.py).
+"""
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from compared import console, fingerprint, in_turn, keep, ratio, tell
+from made_events import DAYS, START, made_shop
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from foretaste.contract import DAY
+from foretaste.settings import Settings, WarehouseSettings
+from foretaste.steps.sequence import sequence
+from foretaste.steps.sessionize import sessionize
+from foretaste.tables import Warehouse
+from foretaste.tables.events import EVENTS
+from foretaste.tables.sequences import SEQUENCES
+from foretaste.tables.sessions import SESSIONS
+
+VALID_FROM, TEST_FROM = "2024-02-05", "2024-03-04"
+FEW, ALL = "new events", "full rebuild"
+
+
+def main(
+    events: Annotated[int, typer.Option(help="how many")] = 10_000_000,
+    share: Annotated[float, typer.Option(help="of them that are new")] = 0.01,
+    rounds: Annotated[int, typer.Option(help="of both, in turn")] = 3,
+    folder: Annotated[Path, typer.Option(help="where events and warehouses go")] = Path("warehouse/bench"),
+    out: Annotated[Path | None, typer.Option(help="a JSON file for the figures")] = None,
+) -> None:
+    whole, settings = made_shop(folder, events)
+    chosen = settings.model_copy(
+        update={"sequences": settings.sequences.model_validate({"valid_from": VALID_FROM, "test_from": TEST_FROM})}
+    )
+    before = _before(whole, chosen, share)
+    prints: dict[str, dict[str, dict[str, int]]] = {}
+
+    def few(number: int) -> float:
+        ours = _copied(before, f"{before.path}-{number}")
+        ours.append(EVENTS, whole.read(EVENTS).where(_is_new(share)))
+        return _timed(FEW, ours)
+
+    def everything(number: int) -> float:
+        return _timed(ALL, whole.annex(f"round/{number}", EVENTS))
+
+    def _timed(side: str, ours: Warehouse) -> float:
+        started = time.monotonic()
+        notes = [step(ours, chosen).notes for step in (sessionize, sequence)]
+        seconds = time.monotonic() - started
+        if side not in prints:
+            prints[side] = {table.name: fingerprint(table, ours.read(table)) for table in (SESSIONS, SEQUENCES)}
+            console.print(f"{side}: {'; '.join(notes[0] + notes[1][:1])}")
+        shutil.rmtree(ours.path)
+        return seconds
+
+    seconds = in_turn({FEW: few, ALL: everything}, rounds)
+    if prints[FEW] != prints[ALL]:
+        raise SystemExit(f"the tables differ: {prints}")
+    tell(f"sessions and sequences of {events:,} events, {share:.0%} of them new; equal in all rows and columns", seconds, "s")
+    middle, told = ratio(seconds, FEW, ALL)
+    console.print(f"new events take {told} of a full rebuild's time")
+    keep(out, "incremental", events=events, share=share, seconds=seconds, ratio=middle)
+
+
+def _is_new(share: float) -> Column:
+    """The last events, by time: they are spread evenly over it."""
+    return F.unix_micros("event_time") >= int(START) + int(DAYS * DAY * (1 - share))
+
+
+def _before(whole: Warehouse, chosen: Settings, share: float) -> Warehouse:
+    """A warehouse of the events before, with their sessions and sequences; written once."""
+    ours = Warehouse(whole.spark, WarehouseSettings(path=f"{whole.path}-before-{share:g}"))
+    if not ours.exists(SEQUENCES):
+        shutil.rmtree(ours.path, ignore_errors=True)
+        ours = Warehouse(whole.spark, WarehouseSettings(path=ours.path))
+        ours.append(EVENTS, whole.read(EVENTS).where(~_is_new(share)))
+        for step in (sessionize, sequence):
+            step(ours, chosen)
+    return ours
+
+
+def _copied(warehouse: Warehouse, path: str) -> Warehouse:
+    """Links to the same files: Delta never changes one."""
+    shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(warehouse.path, path, copy_function=os.link)
+    return Warehouse(warehouse.spark, WarehouseSettings(path=path))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,200 @@
+"""Bulk scoring of all users through Spark, beside one plain torch process on the same cores: a GRU of 64, the exact best 20 of all items.
+
+python bench/scoring.py --users 1000000 --fewer 100000 --rounds 2
+
+Foretaste's side is jobs/score.py: sessions out of Delta become histories, and the best 20, with probabilities and ids, go into the table
+`scores`. The plain side has its histories in memory, as the 50 item codes of each user, takes the same network, multiplies with all items,
+takes torch's topk and keeps nothing. First the best 20 of some users are compared. The model has not learnt anything: that costs no time.
+The memory of the largest Python worker is told, of `users` and of `fewer`. Events are made up (bench/made_events.py), 50 a user on average.
+"""
+
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import psutil
+import pyarrow.dataset as ds
+import safetensors.torch
+import torch
+import typer
+from compared import console, in_turn, keep, ratio, tell
+from made_events import DAYS, EVENTS_A_USER, START, made_shop
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from foretaste import registry
+from foretaste.contract import DAY, FIRST_INDEX
+from foretaste.models import Objective, build
+from foretaste.settings import SequenceSettings, Settings, TaskSettings
+from foretaste.steps.score import score
+from foretaste.steps.sessionize import sessionize
+from foretaste.tables import Warehouse, sequences, vocabulary
+from foretaste.tables.scores import SCORES
+from foretaste.tables.sessions import SESSIONS
+from foretaste.tables.vocabulary import VOCABULARY
+
+SPARK, PLAIN = "Foretaste", "plain torch"
+WIDTH, LENGTH, TOP_K, BATCH = 64, 50, 20, 256
+END = datetime(1970, 1, 1) + timedelta(microseconds=int(START) + DAYS * DAY)
+
+
+def main(
+    users: Annotated[int, typer.Option(help="how many")] = 1_000_000,
+    fewer: Annotated[int, typer.Option(help="how many, for the memory of a worker; 0: not asked")] = 100_000,
+    items: Annotated[int, typer.Option(help="of the catalogue, at most")] = 50_000,
+    rounds: Annotated[int, typer.Option(help="of both, in turn")] = 2,
+    folder: Annotated[Path, typer.Option(help="where events and warehouses go")] = Path("warehouse/bench"),
+    out: Annotated[Path | None, typer.Option(help="a JSON file for the figures")] = None,
+) -> None:
+    memory = {f"{fewer:,} users": [_scored(*_shop(folder, fewer, items))[1]]} if fewer else {}
+    warehouse, chosen = _shop(folder, users, items)
+    codes, lengths = _histories(warehouse, chosen, Path(warehouse.path) / "histories")
+    network = _Plain(registry.load(warehouse.path, "interest"))
+    memory[f"{users:,} users"] = []
+
+    def foretaste(_: int) -> float:
+        seconds, peak = _scored(warehouse, chosen)
+        memory[f"{users:,} users"].append(peak)
+        return len(codes) / seconds
+
+    def plain(_: int) -> float:
+        started = time.monotonic()
+        network.best(codes, lengths)
+        return len(codes) / (time.monotonic() - started)
+
+    rates = in_turn({SPARK: foretaste, PLAIN: plain}, rounds, "users/s")
+    _compare(warehouse, network)
+    title = (
+        f"{len(codes):,} users, of {lengths.mean():.1f} of their last {LENGTH} events on average, the best {TOP_K} of {network.num_items:,}"
+    )
+    tell(title, rates, "users/s")
+    middle, told = ratio(rates, SPARK, PLAIN)
+    console.print(f"Foretaste scores {told} times as many users a second")
+    tell("the largest Python worker", memory, "MB")
+    keep(out, "scoring", users=len(codes), users_per_s=rates, ratio=middle, worker_mb=memory)
+
+
+def _shop(folder: Path, users: int, items: int) -> tuple[Warehouse, Settings]:
+    """Sessions of that many users, and a model that could rank items, had it learnt."""
+    warehouse, settings = made_shop(folder, users * EVENTS_A_USER)
+    wanted = SequenceSettings(length=LENGTH, max_items=items)
+    chosen = settings.model_copy(update={"sequences": wanted, "tasks": {"interest": TaskSettings()}})
+    sessionize(warehouse, chosen)
+    if not registry.versions(warehouse.path, "interest"):
+        warehouse.overwrite(VOCABULARY, vocabulary.build(warehouse.read(SESSIONS), chosen.sequences, END))
+        words = warehouse.read(VOCABULARY)
+        sizes = vocabulary.sizes(words)
+        torch.manual_seed(0)
+        options: dict[str, Any] = {"embedding": WIDTH, "hidden": (WIDTH,), "dropout": 0.0, "features": ("item",)}
+        network = build("gru", head="items", label="next_items", sizes=sizes, objective=Objective(), **options)
+        with tempfile.TemporaryDirectory() as place:
+            weights = Path(place) / "weights.safetensors"
+            safetensors.torch.save_file(network.state_dict(), str(weights))
+            registry.save(
+                warehouse,
+                name="interest",
+                task="interest",
+                head="items",
+                label="next_items",
+                model={"name": "gru", **options, "tied": True, "output_bias": True, "facts": (), "content": False, "latents": None},
+                sizes=sizes,
+                weights=weights,
+                vocabulary=words,
+                calibration=None,
+                metrics={},
+                history=(),
+                tables={VOCABULARY.name: warehouse.version(VOCABULARY)},
+                seed=0,
+                settings={},
+            )
+    return warehouse, chosen
+
+
+def _scored(warehouse: Warehouse, chosen: Settings) -> tuple[float, float]:
+    """Seconds, and the megabytes of the largest Python worker."""
+    with _watched() as peak:
+        started = time.monotonic()
+        score(warehouse, chosen)
+        seconds = time.monotonic() - started
+    return seconds, peak[0]
+
+
+@contextmanager
+def _watched() -> Iterator[list[float]]:
+    """The largest unique set size of a process below this one that runs Python, looked at several times a second."""
+    peak, ended = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.3):
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    if "python" in process.name():
+                        peak[0] = max(peak[0], process.memory_full_info().uss / 1e6)
+                except psutil.Error:
+                    continue
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _histories(warehouse: Warehouse, chosen: Settings, path: Path) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """(U, LENGTH) item codes, left-padded, and (U,) how many there are: what scoring reads, computed once."""
+    if not path.exists():
+        rows = sequences.latest(warehouse.read(SESSIONS), warehouse.read(VOCABULARY), chosen.sequences, END)
+        rows.select("user_id", "item", "length").write.parquet(str(path))
+    table = ds.dataset(path).to_table(columns=["item", "length"]).combine_chunks()
+    codes = table["item"].chunk(0).flatten().to_numpy().reshape(-1, LENGTH)
+    return codes, table["length"].to_numpy()
+
+
+class _Plain:
+    """The network as somebody writes it who has nothing but torch."""
+
+    def __init__(self, stored: registry.StoredModel) -> None:
+        state = safetensors.torch.load_file(str(stored.judged_weights))
+        self.embedding = nn.Embedding.from_pretrained(state["embeddings.item.weight"])
+        self.gru = nn.GRU(WIDTH, WIDTH, batch_first=True)
+        self.gru.load_state_dict({name.removeprefix("layers.0."): value for name, value in state.items() if name.startswith("layers.0.")})
+        self.weights, self.bias = state["embeddings.item.weight"][FIRST_INDEX:], state["head.bias"]
+        self.ids = stored.item_ids()
+        self.num_items = len(self.weights)
+
+    @torch.inference_mode()
+    def best(self, codes: NDArray[np.int32], lengths: NDArray[np.int32]) -> Tensor:
+        """(U, TOP_K)"""
+        found = []
+        for start in range(0, len(codes), BATCH):
+            item, length = (torch.tensor(array[start : start + BATCH]).long() for array in (codes, lengths))
+            place = (torch.arange(LENGTH) + (LENGTH - length)[:, None]) % LENGTH
+            states = self.gru(self.embedding(item.gather(1, place)))[0]
+            last = states[torch.arange(len(item)), (length - 1).clamp(min=0)]
+            found.append(torch.addmm(self.bias, last, self.weights.T).topk(TOP_K).indices)
+        return torch.cat(found)
+
+
+def _compare(warehouse: Warehouse, network: _Plain, some: int = 2000) -> None:
+    """Ends the bench where the best items of some users differ, but for ties."""
+    rows = ds.dataset(Path(warehouse.path) / "histories").head(some)
+    codes, lengths = rows["item"].combine_chunks().flatten().to_numpy().reshape(-1, LENGTH), rows["length"].to_numpy()
+    expected = dict(zip(rows["user_id"].to_pylist(), network.ids[network.best(codes, lengths).numpy() + FIRST_INDEX].tolist(), strict=True))
+    scored = warehouse.read(SCORES).where("NOT fallback").selectExpr("user_id", "targets.target_id AS ids")
+    found = scored.join(warehouse.spark.createDataFrame([(user,) for user in expected], "user_id string"), "user_id").collect()
+    same = np.mean([len(set(row["ids"]) & set(expected[row["user_id"]])) / TOP_K for row in found])
+    console.print(f"the best {TOP_K} of {len(found):,} users: {same:.3%} the same")
+    if same < 0.999:
+        raise SystemExit("the best items differ")
+
+
+if __name__ == "__main__":
+    typer.run(main)
