@@ -30,6 +30,7 @@ def main(
     size: Annotated[str, typer.Option(help="tiny, base or large")] = "base",
     batch_size: Annotated[int, typer.Option(help="rows of a step, over all ranks")] = 256,
     negatives: Annotated[int, typer.Option(help="of a sampled softmax; 0: the softmax over all items")] = 512,
+    own_cores: Annotated[bool, typer.Option(help="each rank keeps to a core of its own")] = True,
     steps: Annotated[int, typer.Option(help="of a round")] = 60,
     events: Annotated[int, typer.Option(help="how many the rows are made of")] = 1_000_000,
     rounds: Annotated[int, typer.Option(help="of both, in turn")] = 5,
@@ -49,7 +50,7 @@ def main(
     losses: dict[str, float] = {}
 
     def pace(side: str, workers: int) -> float:
-        training = TrainingSettings(launcher="horovodrun", workers=workers, threads=1, resume=False)
+        training = TrainingSettings(launcher="horovodrun", workers=workers, threads=1, own_cores=own_cores, resume=False)
         fitted = launch(replace(plan, folder=f"{plan.folder}-{workers}"), training, report=lambda line: None)
         [epoch] = fitted.history
         waiting[side].append(epoch["waiting"])

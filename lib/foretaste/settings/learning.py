@@ -289,11 +289,15 @@ class SharedSettings(Strict):
 
 
 class TrainingSettings(Strict):
-    """How training is run: `launcher` starts `workers` ranks, each with `threads` CPU threads."""
+    """How training is run: `launcher` starts `workers` ranks, each with `threads` CPU threads.
+
+    own_cores: each rank keeps to cores of its own: ranks wait less for one another, on a machine that nobody else uses
+    """
 
     launcher: Literal["spark", "horovodrun", "single"] = "single"
     workers: int = Field(default=1, ge=1)
     threads: int | None = Field(default=None, ge=1)
+    own_cores: bool = False
     seed: int = 0
     resume: bool = True
     max_restarts: int = Field(default=2, ge=0)
