@@ -1,25 +1,28 @@
-"""How many sequences a second the networks learn from on this machine's GPU, against its CPU, and what a step holds of the GPU's memory.
+"""How fast one GPU learns and scores, and how near that is to what the card can do. Needs torch alone, and this checkout.
 
-python bench/gpu.py [--items 50000] [--batch 512] [--length 50] [--steps 20]
+PYTHONPATH=lib python bench/gpu.py [--items 50000] [--batch 512] [--length 50] [--steps 20]
 
-Rows are drawn at random and lie in memory, so the figures are those of the network alone. Both sides take the same steps with the same
-loss (sampled softmax, 512 negatives); the GPU in bf16 and in float32, in turn, after steps that warm it up.
+Rows are drawn at random and lie in the GPU's memory, so the figures are those of the network alone. Training: sampled softmax with 512
+negatives, bf16, then float32 for comparison. Scoring: the exact best 20 of all items. The roof is what no such program gets over: its
+multiplications at the pace of a large matrix product that is timed here, or the bytes that it must move (weights, gradients and AdamW's
+moments once a step; the catalogue once a batch) at the pace of a copy that is timed here, whichever takes longer. Multiplications are
+counted by torch's FlopCounterMode on a CPU, where a GRU is made of plain products. `--device cpu` shows that it runs.
 """
 
+import argparse
 import statistics
 import time
-from typing import Annotated
+from collections.abc import Callable
 
 import torch
-import typer
-from rich.console import Console
-from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
 
 from foretaste.contract import FIRST_INDEX, Batch, Sizes
-from foretaste.models import Objective, build
+from foretaste.models import Model, Objective, build
 
 NETWORKS = (("gru", "base"), ("gru", "large"), ("transformer", "base"), ("transformer", "large"), ("vae", "base"))
-ROUNDS = 3
+ROUNDS, NEGATIVES, TOP_K, COUNTED_ROWS = 3, 512, 20, 8
+BYTES_A_WEIGHT = 4 * (2 + 2 + 3 + 3)  # of a step: read and write the gradient twice, read and write the weight and two moments
 
 
 def drawn(rows: int, length: int, num_items: int, device: str) -> Batch[torch.Tensor]:
@@ -29,53 +32,113 @@ def drawn(rows: int, length: int, num_items: int, device: str) -> Batch[torch.Te
     return batch.map(lambda array: array.to(device))
 
 
-def pace(name: str, size: str, device: str, bf16: bool, rows: int, length: int, num_items: int, steps: int) -> float:
-    """Sequences a second, the median of the rounds."""
+def made(name: str, size: str, length: int, num_items: int) -> Model:
     torch.manual_seed(0)
-    objective = Objective(name="sampled_softmax", draws=512)
+    objective = Objective(name="sampled_softmax", draws=NEGATIVES)
     sizes = Sizes(num_items=num_items, length=length)
-    model = build(name, head="items", label="next_items", sizes=sizes, objective=objective, size=size).to(device).train()
+    return build(name, head="items", label="next_items", sizes=sizes, objective=objective, size=size).train()
+
+
+def learning(model: Model, batch: Batch[torch.Tensor], device: str, bf16: bool) -> Callable[[], None]:
     optimizers = model.optimizers(learning_rate=1e-3, weight_decay=0.0)
-    batch = drawn(rows, length, num_items, device)
+
+    def step() -> None:
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=bf16):
+            for loss in model.step(batch):
+                optimizer = optimizers[loss.optimizer]
+                optimizer.zero_grad()
+                (loss.total / loss.count).backward()
+                optimizer.step()
+
+    return step
+
+
+def scoring(model: Model, batch: Batch[torch.Tensor], device: str) -> Callable[[], None]:
+    @torch.inference_mode()
+    def step() -> None:
+        with torch.autocast(device, dtype=torch.bfloat16):
+            model.score(batch).topk(TOP_K)
+
+    return step
+
+
+def seconds(step: Callable[[], object], steps: int, device: str) -> float:
+    """Of one step: the median of the rounds, after steps that warm up."""
 
     def run(count: int) -> float:
         started = time.perf_counter()
         for _ in range(count):
-            with torch.autocast(device, dtype=torch.bfloat16, enabled=bf16):
-                for loss in model.step(batch):
-                    optimizer = optimizers[loss.optimizer]
-                    optimizer.zero_grad()
-                    (loss.total / loss.count).backward()
-                    optimizer.step()
+            step()
         if device == "cuda":
             torch.cuda.synchronize()
-        return count * rows / (time.perf_counter() - started)
+        return (time.perf_counter() - started) / count
 
     run(max(1, steps // 4))
     return statistics.median(run(steps) for _ in range(ROUNDS))
 
 
-def main(
-    items: Annotated[int, typer.Option(help="items of the catalogue")] = 50_000,
-    batch: Annotated[int, typer.Option(help="rows of a step")] = 512,
-    length: Annotated[int, typer.Option(help="events of a row")] = 50,
-    steps: Annotated[int, typer.Option(help="steps of a round on the GPU; the CPU takes a tenth, of a sixteenth of the rows")] = 20,
-) -> None:
-    if not torch.cuda.is_available():
-        raise SystemExit("there is no GPU here to compare with")
-    threads = torch.get_num_threads()
-    grid = Table(title=f"{torch.cuda.get_device_name()} against {threads} CPU threads, {items:,} items, rows of {length}, {batch} a step")
-    for heading in ("network", "CPU, sequences/s", "GPU float32", "GPU bf16", "bf16 / CPU", "bf16 / float32", "GPU memory"):
-        grid.add_column(heading, justify="left" if heading == "network" else "right")
+def products(name: str, size: str, length: int, num_items: int) -> tuple[float, float]:
+    """Floating-point operations of a row that is learnt from, and of one that is scored."""
+    model, batch = made(name, size, length, num_items), drawn(COUNTED_ROWS, length, num_items, "cpu")
+    found = []
+    for step in (learning(model, batch, "cpu", False), scoring(model, batch, "cpu")):
+        with FlopCounterMode(display=False) as counted:
+            step()
+        found.append(counted.get_total_flops() / COUNTED_ROWS)
+        model.eval()
+    return found[0], found[1]
+
+
+def roofs(device: str) -> tuple[float, float]:
+    """Floating-point operations a second of a large bf16 product, and bytes a second of a copy (read and written)."""
+    width, numbers = (8192, 1 << 28) if device == "cuda" else (1024, 1 << 24)
+    one, other = (torch.randn(width, width, device=device, dtype=torch.bfloat16) for _ in range(2))
+    source = torch.zeros(numbers, device=device)
+    target = torch.empty_like(source)
+    return 2 * width**3 / seconds(lambda: one @ other, 10, device), 8 * numbers / seconds(lambda: target.copy_(source), 10, device)
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for option, default in (("items", 50_000), ("batch", 512), ("length", 50), ("steps", 20)):
+        asked.add_argument(f"--{option}", type=int, default=default)
+    asked.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    chosen = asked.parse_args()
+    device = chosen.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("there is no GPU here; --device cpu runs the same on the CPU")
+    card = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    pace, bandwidth = roofs(device)
+    print(f"{card}, torch {torch.__version__}: a large bf16 product {pace / 1e12:.1f} TFLOP/s, a copy {bandwidth / 1e9:,.0f} GB/s")
+    print(f"{chosen.items:,} items, rows of {chosen.length}, {chosen.batch} a step")
+    heads = ("network", "sequences/s bf16", "float32", "TFLOP/s", "of the roof", "users/s", "TFLOP/s", "of the roof", "memory")
+    print("| " + " | ".join(heads) + " |\n|" + " --- |" * len(heads))
     for name, size in NETWORKS:
-        cpu = pace(name, size, "cpu", False, max(1, batch // 16), length, items, max(1, steps // 10))
-        whole = pace(name, size, "cuda", False, batch, length, items, steps)
-        torch.cuda.reset_peak_memory_stats()
-        half = pace(name, size, "cuda", True, batch, length, items, steps)
-        memory = f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB"
-        grid.add_row(f"{name} {size}", f"{cpu:,.0f}", f"{whole:,.0f}", f"{half:,.0f}", f"{half / cpu:.0f}", f"{half / whole:.1f}", memory)
-    Console(width=150).print(grid)
+        to_learn, to_score = (each * chosen.batch for each in products(name, size, chosen.length, chosen.items))
+        model = made(name, size, chosen.length, chosen.items).to(device)
+        weights = sum(parameter.numel() for parameter in model.parameters())
+        batch = drawn(chosen.batch, chosen.length, chosen.items, device)
+        whole = seconds(learning(model, batch, device, False), chosen.steps, device)
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        half = seconds(learning(model, batch, device, True), chosen.steps, device)
+        memory = f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB" if device == "cuda" else "–"
+        scored = seconds(scoring(model.eval(), batch, device), chosen.steps, device)
+        learn_roof = max(to_learn / pace, weights * BYTES_A_WEIGHT / bandwidth)
+        score_roof = max(to_score / pace, (4 * weights + 2 * chosen.batch * chosen.items) / bandwidth)
+        cells = (
+            f"{name} {size}",
+            f"{chosen.batch / half:,.0f}",
+            f"{chosen.batch / whole:,.0f}",
+            f"{to_learn / half / 1e12:.2f}",
+            f"{learn_roof / half:.0%}",
+            f"{chosen.batch / scored:,.0f}",
+            f"{to_score / scored / 1e12:.2f}",
+            f"{score_roof / scored:.0%}",
+            memory,
+        )
+        print("| " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

@@ -305,7 +305,7 @@ def test_it_says_what_it_does(tmp_path: Path) -> None:
     # 600 x 8 logits twice.
     assert lines[1] == "interest: about 0.5 MB a rank (weights 0.0 MB, adam 0.0 MB, activations 0.5 MB at most), float32"
     assert lines[2].startswith("interest: epoch 1 of 1, 5 steps, loss ")
-    assert re.search(r"mrr \d\.\d{4}, .*, \d+ s, [\d.]+ steps/s, [\d,]+ sequences/s$", lines[2])
+    assert re.search(r"mrr \d\.\d{4}, .*, \d+ s, [\d.]+ steps/s, [\d,]+ sequences/s, [\d.]+% of it waiting for rows$", lines[2])
     assert re.search(r"[\d.]+ [MG]B was the most memory of the process in epoch 1$", lines[3])
 
 

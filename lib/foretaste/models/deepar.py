@@ -9,7 +9,6 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from scipy.stats import nbinom
 from torch import Tensor, nn
 
 from foretaste.contract import NUM_PROMOTIONS, Batch
@@ -123,6 +122,8 @@ def _shifted(units: Tensor) -> Tensor:
 
 def _quantile(point: Tensor, mean: Tensor, shape: Tensor) -> Tensor:
     """(n,) float64: the least number of units that a negative binomial stays at or below with the probability `point`."""
+    from scipy.stats import nbinom  # models that foretell no units need torch alone
+
     size = shape.double().cpu().numpy()
     success = size / (size + mean.double().cpu().numpy())
     return torch.from_numpy(nbinom.ppf(point.numpy(), size, success)).to(mean.device)

@@ -30,15 +30,14 @@ class ModelScorer:
     A model with `item_weights` goes through its catalogue in blocks; any other scores all items of a few rows at once.
     """
 
-    def __init__(self, stored: StoredModel, batch_size: int, *, judged: bool = False, shortlists: str | None = None) -> None:
-        """judged: as the model was when validation rows had taught it nothing; shortlists: the file of those to go by"""
+    def __init__(self, stored: StoredModel, batch_size: int, *, judged: bool = False) -> None:
+        """judged: as the model was when validation rows had taught it nothing"""
         self.stored = stored
         self.network = stored.network(judged=judged)
         self.catalogue: Catalogue | None = None
         if stored.head == "items" and isinstance(self.network, Model):
             with torch.inference_mode():
                 self.catalogue = Catalogue(*self.network.item_weights())
-        self.shortlists = Shortlists.load(shortlists, self.catalogue) if shortlists and self.catalogue else None
         self.batch_size = batch_size if self.catalogue else min(batch_size, rows_at_once(stored.sizes.num_items))
 
     def score(self, batch: Batch[Tensor]) -> Tensor:
@@ -61,15 +60,17 @@ class ModelScorer:
         assert isinstance(self.network, Model)
         return self.network.survival(batch)
 
-    def top_k(self, batch: Batch[NDArray[Any]], k: int, left_out: LeftOut | None = None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def top_k(
+        self, batch: Batch[NDArray[Any]], k: int, left_out: LeftOut | None = None, shortlists: Shortlists | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """(n, k') vocabulary indices, best first, and their softmax probabilities over all real items; k' = min(k, items).
 
-        left_out: of these n rows; past what it leaves, indices are PAD and probabilities 0
+        left_out: of these n rows; past what it leaves, indices are PAD and probabilities 0; shortlists: to go by, in place of all items
         """
         if self.stored.head != "items":
             raise ModelError("this model ranks no items", where=self.where, fix="Ask for its probability.")
-        if self.shortlists is not None:
-            return self._best_listed(self.shortlists, batch, k, left_out)
+        if shortlists is not None:
+            return self._best_listed(shortlists, batch, k, left_out)
         with torch.inference_mode():
             best = [
                 self._best(part, k, left_out and left_out.of_rows(start, start + self.batch_size))

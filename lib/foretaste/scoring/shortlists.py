@@ -138,20 +138,23 @@ def _depths(catalogue: Catalogue, centre: Tensor, wanted: Tensor, shut: Tensor) 
     if len(wanted) == 0:
         return torch.empty(0, dtype=torch.int64)
     scores = catalogue.scores(centre[None])[0].masked_fill(shut, -torch.inf)
-    falling = scores.sort().values
-    return len(scores) - torch.searchsorted(falling, scores[wanted.flatten() - FIRST_INDEX])
+    of_wanted = scores[wanted.flatten() - FIRST_INDEX]
+    as_good = scores[scores >= of_wanted.min()].sort().values  # few, of millions
+    return len(as_good) - torch.searchsorted(as_good, of_wanted)
 
 
 def _listed(catalogue: Catalogue, centres: Tensor, length: int, shut: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Shortlists of these centres; of all other items, shut ones among them, S drawn, and how many each stands for."""
     scores = catalogue.scores(centres)  # (c, I)
     items = scores.masked_fill(shut, -torch.inf).topk(length, sorted=False).indices.sort(1).values
-    rest = scores.scatter(1, items, -torch.inf).double()
-    log_total = torch.logsumexp(rest, dim=1, keepdim=True)
-    share = (rest - log_total).exp().cumsum(1)
-    uniform = torch.rand(len(centres), DRAWN, generator=generator, dtype=torch.float64) * share[:, -1:]
-    others = torch.searchsorted(share, uniform, right=True).clamp(max=scores.shape[1] - 1)
-    log_stands_for = (log_total - rest.gather(1, others) - np.log(DRAWN)).float()
+    rest = scores.scatter(1, items, -torch.inf)
+    share = torch.softmax(rest, dim=1)
+    likeliest, place = share.max(1, keepdim=True)
+    log_total = rest.gather(1, place) - likeliest.log()
+    up_to = share.cumsum(1, dtype=torch.float64)
+    uniform = torch.rand(len(centres), DRAWN, generator=generator, dtype=torch.float64) * up_to[:, -1:]
+    others = torch.searchsorted(up_to, uniform, right=True).clamp(max=scores.shape[1] - 1)
+    log_stands_for = log_total - rest.gather(1, others) - np.log(DRAWN)
     return items + FIRST_INDEX, others + FIRST_INDEX, log_stands_for
 
 

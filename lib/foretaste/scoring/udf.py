@@ -17,6 +17,7 @@ from foretaste.scoring.arrow import targets, to_batch
 from foretaste.scoring.filters import Filters, LeftOut
 from foretaste.scoring.reasons import Reasons
 from foretaste.scoring.scorer import ModelScorer
+from foretaste.scoring.shortlists import Shortlists
 
 SCORED = "user_id string, targets array<struct<target_id: string, score: double, reasons: array<string>>>, fallback boolean"
 LEFT_OUT, ABOUT = "left_out", "campaign_id"
@@ -24,10 +25,16 @@ _MODELS_AT_ONCE = 2  # a worker that has gone on to the next task's model need n
 
 
 @lru_cache(maxsize=_MODELS_AT_ONCE)
-def load_scorer(root: str, name: str, version: int, batch_size: int, shortlists: str | None = None) -> ModelScorer:
+def load_scorer(root: str, name: str, version: int, batch_size: int) -> ModelScorer:
     """The scorer of this model in this process, loaded at the first call. Spark's Python workers live on from task to task."""
     torch.set_num_threads(1)  # one worker a core
-    return ModelScorer(registry.load(root, name, version), batch_size, shortlists=shortlists)
+    return ModelScorer(registry.load(root, name, version), batch_size)
+
+
+@lru_cache(maxsize=_MODELS_AT_ONCE)
+def load_shortlists(path: str, scorer: ModelScorer) -> Shortlists:
+    assert scorer.catalogue is not None, "shortlists are made for models that have one"
+    return Shortlists.load(path, scorer.catalogue)
 
 
 def load_network(root: str, name: str, version: int, batch_size: int) -> Model:
@@ -53,6 +60,7 @@ class Fallback:
 class ScoreUsers:
     """`rows.mapInArrow(ScoreUsers(…), SCORED)`: from rows with user_id, features and scalars, one row a user, in the same order.
 
+    shortlists: the file of those to score in place of all items
     With `filters`, rows may have a column LEFT_OUT: items that this user is not to be shown. A row with a column ABOUT has that as its one
     target, else, of a task that ranks no items, the task's name.
     """
@@ -70,14 +78,15 @@ class ScoreUsers:
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for rows in batches:
             if rows.num_rows:  # an empty partition needs no model
-                yield self._scored(load_scorer(self.root, self.name, self.version, self.batch_size, self.shortlists), rows)
+                yield self._scored(load_scorer(self.root, self.name, self.version, self.batch_size), rows)
 
     def _scored(self, scorer: ModelScorer, rows: pa.RecordBatch) -> pa.RecordBatch:
         batch = to_batch(rows)
         nothing_known = scorer.knows_nothing(batch)
         if scorer.stored.head == "items":
             left_out = self._left_out(rows)
-            position, score = scorer.top_k(batch, self.top_k, left_out)  # (n, k)
+            shortlists = load_shortlists(self.shortlists, scorer) if self.shortlists else None
+            position, score = scorer.top_k(batch, self.top_k, left_out, shortlists)  # (n, k)
             ids = _item_ids(scorer)
             popular = len(self.fallback.indices)
             position[nothing_known, :popular], position[nothing_known, popular:] = self.fallback.indices, PAD

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
+from functools import reduce
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -158,16 +159,22 @@ def _renew(
     own = sessions.join(changes.users, on="user_id", how="left_semi")
     theirs = sequences.build(own, words, settings, splits, reached, asked, num_files).persist()
     try:
-        before = old.where(F.col("split").isin(reached)).join(changes.users, on="user_id", how="left_semi").select(*SEQUENCES.names)
-        differing = theirs.exceptAll(before).unionByName(before.exceptAll(theirs)) if reached else theirs
-        partly = [(row.split, row.cut) for row in differing.select("split", "cut").distinct().collect()]
-        if not moved and not partly:
+        partly = []
+        if reached:
+            before = old.where(F.col("split").isin(reached)).join(changes.users, on="user_id", how="left_semi").select(*SEQUENCES.names)
+            differing = theirs.exceptAll(before).unionByName(before.exceptAll(theirs))
+            partly = [(row.split, row.cut) for row in differing.select("split", "cut").distinct().collect()]
+        parts = []  # each laid out in the partitions that become its files
+        if moved:
+            parts.append(sequences.build(sessions, words, settings, splits, moved, asked, num_files))
+        if partly:
+            touched = F.array(*[F.lit(f"{split} {cut}") for split, cut in partly])
+            is_touched = F.array_contains(touched, F.concat_ws(" ", "split", "cut"))
+            others = old.where(is_touched).join(changes.users, on="user_id", how="left_anti").select(*SEQUENCES.names)
+            parts.append(sequences.filed(others.unionByName(theirs.where(is_touched)), settings, num_files))
+        if not parts:
             return f"no row of {changes.num_users:,} users with changed sessions differs"
-        everybody = sequences.build(sessions, words, settings, splits, moved, asked, num_files)
-        touched = F.array(*[F.lit(f"{split} {cut}") for split, cut in partly]).cast("array<string>")
-        is_touched = F.array_contains(touched, F.concat_ws(" ", "split", "cut"))
-        others = old.where(is_touched).join(changes.users, on="user_id", how="left_anti").select(*SEQUENCES.names)
-        rows = sequences.filed(others.unionByName(theirs.where(is_touched)).unionByName(everybody), settings, num_files)
+        rows = reduce(DataFrame.unionByName, parts)
         replaced = [f"split = '{split}'" for split in moved] + [f"(split = '{split}' AND cut = '{cut}')" for split, cut in partly]
         with warehouse.rows_per_group(settings.rows_per_group):
             warehouse.replace_where(SEQUENCES, sequences.shuffled(rows, settings), " OR ".join(replaced), built_from)

@@ -34,7 +34,8 @@ def sessionize(warehouse: Warehouse, settings: Settings) -> StepReport:
         note = "all sessions written anew: what changed in events is not known any more"
     else:
         theirs = events.join(touched, on="user_id", how="left_semi")
-        num_written = warehouse.replace_rows_of(SESSIONS, sessions.build(theirs, settings.sessions), touched, built_from)
+        found = sessions.build(theirs, settings.sessions)
+        num_written = warehouse.replace_rows_of(SESSIONS, found, touched, built_from, told_by=sessions.GROWS_BY)
         note = f"{num_written:,} sessions of {touched.count():,} users with new events are new or changed"
         touched.unpersist()
     return StepReport(

@@ -37,6 +37,9 @@ SESSIONS = Table(
     change_feed=True,
 )
 
+GROWS_BY = ("ended_at", "num_events")
+"""What tells whether a session is still the same: events are added and never changed, so one that has as many as before has the same."""
+
 _ARRAYS = ("event_time", "item_id", "event_type", "price", "category", "campaign_id")
 _ORDER = ("event_time", "session_hint", "event_id", "source")
 _RUNS = (

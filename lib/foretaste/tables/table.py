@@ -117,7 +117,9 @@ class Warehouse:
             layout = f"CLUSTER BY ({', '.join(table.clustered_by)})"
         checks = {f"delta.constraints.{name}": condition for name, condition in table.checks.items()}
         properties = {
-            "delta.enableDeletionVectors": "false",  # Petastorm reads whole files: deleted rows would come back
+            # Where rows change one by one, marks of those that are gone spare the others in their files a copy. Not where Petastorm reads:
+            # it reads whole files, and deleted rows would come back.
+            "delta.enableDeletionVectors": str(table.change_feed).lower(),
             "delta.enableChangeDataFeed": str(table.change_feed).lower(),
             **checks,
         }
@@ -192,19 +194,29 @@ class Warehouse:
         merge = self.delta(table).alias("target").merge(changed.alias("source"), _same_key(table))
         return self._merge(table, merge.whenMatchedUpdateAll().whenNotMatchedInsertAll())
 
-    def replace_rows_of(self, table: Table, rows: DataFrame, touched: DataFrame, built_from: Mapping[str, object] | None = None) -> int:
+    def replace_rows_of(
+        self,
+        table: Table,
+        rows: DataFrame,
+        touched: DataFrame,
+        built_from: Mapping[str, object] | None = None,
+        told_by: Sequence[str] | None = None,
+    ) -> int:
         """Makes the rows whose key begins with one in `touched` (the key's first columns) equal to `rows`, in one commit.
 
-        Only rows that differ are written; returns how many were added or changed.
+        Only rows that differ are written, and only they reach the merge; returns how many were added or changed.
+        told_by: columns that differ wherever anything of a row does; all, unless given
         """
-        key, begin = list(table.key), touched.columns
-        old = self.read(table).select(*key).join(touched, on=begin, how="left_semi")
-        source = rows.withColumn("_is_there", F.lit(True)).join(old, on=key, how="full_outer")
-        gone = "source._is_there IS NULL"
-        same = " AND ".join(f"target.`{name}` <=> source.`{name}`" for name in table.names)
+        compared = list(dict.fromkeys((*table.key, *(told_by or table.names))))
+        old = self.read(table).select(*compared).join(touched, on=touched.columns, how="left_semi").alias("old")
+        new = rows.withColumn("_is_there", F.lit(True)).alias("new")
+        both = new.join(old, on=F.expr(" AND ".join(f"new.`{name}` = old.`{name}`" for name in table.key)), how="full_outer")
+        same = " AND ".join(f"new.`{name}` <=> old.`{name}`" for name in compared)
+        columns = [F.coalesce(f"new.{name}", f"old.{name}").alias(name) if name in table.key else f"new.{name}" for name in table.names]
+        source = both.where(f"NOT ({same})").select(*columns, "_is_there")
         values: dict[str, str | SparkColumn] = {name: f"source.`{name}`" for name in table.names}
         merge = self.delta(table).alias("target").merge(source.alias("source"), _same_key(table))
-        merge = merge.whenMatchedDelete(condition=gone).whenMatchedUpdate(condition=f"NOT ({same})", set=values)
+        merge = merge.whenMatchedDelete(condition="source._is_there IS NULL").whenMatchedUpdate(set=values)
         with self.noted(built_from):
             return self._merge(table, merge.whenNotMatchedInsert(values=values))
 
