@@ -37,6 +37,7 @@ def main(
     task: Annotated[str, typer.Option(help="whose champion is taken")] = "interest",
     items: Annotated[int, typer.Option(help="of the catalogue")] = 1_000_000,
     spread: Annotated[float, typer.Option(help="how far from its origin an item lies")] = 0.5,
+    keen: Annotated[float, typer.Option(help="tastes lie so many times as far from their mean, and what everybody buys counts less")] = 1.0,
     recall: Annotated[float, typer.Option(help="the share of the exact best 20 to be found")] = 0.99,
     groups: Annotated[int, typer.Option(help="of users")] = 1024,
     asked: Annotated[int, typer.Option(help="users a round")] = 10_000,
@@ -48,7 +49,8 @@ def main(
     network = model.network if isinstance(model, Blend) else model
     assert isinstance(network, Model)
     tastes = _tastes(network, stored, warehouse)
-    catalogue = _multiplied(network, items, spread)
+    tastes = tastes.mean(0) + keen * (tastes - tastes.mean(0))
+    catalogue = _multiplied(network, items, spread, keen)
     users, known = torch.from_numpy(tastes[:asked]), tastes[asked:]
     started = time.monotonic()
     with torch.inference_mode():
@@ -104,12 +106,12 @@ def _tastes(network: Model, stored: registry.StoredModel, warehouse: Path) -> np
     return np.ascontiguousarray(tastes[np.random.default_rng(0).permutation(len(tastes))])
 
 
-def _multiplied(network: Model, items: int, spread: float) -> Catalogue:
+def _multiplied(network: Model, items: int, spread: float, keen: float) -> Catalogue:
     weights, bias = (tensor[FIRST_INDEX:].detach() for tensor in network.item_weights())
     generator = torch.Generator().manual_seed(0)
     origin = torch.randint(len(weights), (items,), generator=generator)
     noise = torch.randn((items, weights.shape[1]), generator=generator) * weights.std() * spread
-    around = bias[origin] + 0.3 * torch.randn(items, generator=generator)
+    around = bias[origin] / keen + 0.3 * torch.randn(items, generator=generator)
     none: Tensor = torch.zeros(FIRST_INDEX, weights.shape[1])
     return Catalogue(torch.cat([none, weights[origin] + noise]), torch.cat([torch.full((FIRST_INDEX,), -torch.inf), around]))
 

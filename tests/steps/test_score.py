@@ -198,6 +198,10 @@ def test_a_part_of_the_catalogue_is_scored_where_that_is_asked_for_and_pays(
         return {user: [target for target, _ in told] for user, told in targets(warehouse, "interest").items()}, " ".join(report.notes)
 
     exact, _ = found()
+    with monkeypatch.context() as without:
+        without.setattr("foretaste.steps.shortlists.find_spec", lambda _: None)
+        with pytest.raises(SettingsError, match=r"faiss.* is not installed \(scoring.shortlists\)"):
+            found(recall=0.9)
     few, note = found(recall=0.9)
     assert "the whole catalogue is scored: 400 users with history are too few" in note
     assert few == exact

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,8 @@ def shortlisted(
     if wanted is None or model.head != "items" or model.launch is not None:
         yield None
         return
+    if find_spec("faiss") is None:
+        raise SettingsError("faiss, which groups users, is not installed", where=_WHERE, fix="Install the extra `uses`, or leave it out.")
     network = model.network()
     if not isinstance(network, Model):
         raise SettingsError(f"{model.model['name']} has no item vectors to list by", where=_WHERE, fix="Leave it out.")
