@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -233,3 +235,17 @@ def test_ranks_of_a_local_session_share_its_cores(spark: SparkSession) -> None:
 def test_spark_ranks_need_a_session(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no Spark session"):
         launch(toys.plan(tmp_path), TrainingSettings(launcher="spark", workers=1, start_timeout=timedelta(seconds=5)), report=toys.quiet)
+
+
+@pytest.mark.parametrize(
+    ("local_rank", "threads", "expected"), [(0, 1, slice(0, 1)), (1, 1, slice(1, 2)), (0, 2, slice(0, 2)), (1, 10_000, slice(None))]
+)
+def test_a_rank_keeps_to_cores_of_its_own_where_there_are_enough(local_rank: int, threads: int, expected: slice) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("one core")
+    code = f"import os; from foretaste.training import workers; workers._keep_to_own_cores({local_rank}, {threads}); "
+    ended = subprocess.run(
+        [sys.executable, "-c", code + "print(sorted(os.sched_getaffinity(0)))"], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.strip() == str(cores[expected])
