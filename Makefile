@@ -5,7 +5,7 @@ EXTRAS ?= demo uses
 PYTHON_PREFIX ?=
 DIST ?= dist
 # Two processes, each with a Spark of its own, share the test files.
-SHARED_OUT := -n 2 --dist loadfile
+SHARED_OUT := -n 2 --dist loadfile --no-loadscope-reorder
 SITE := .venv/lib/python3.11/site-packages
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
