@@ -8,7 +8,7 @@ import torch
 
 from foretaste.contract import FIRST_INDEX, PAD
 from foretaste.scoring.filters import Filters, LeftOut
-from foretaste.scoring.shortlists import Shortlists, build
+from foretaste.scoring.shortlists import Shortlists, _nearest, build
 from foretaste.scoring.topk import Catalogue
 
 NUM_ITEMS, WIDTH, K = 4000, 16, 10
@@ -84,7 +84,7 @@ def test_what_is_left_out_is_never_named_and_others_keep_their_probabilities() -
 
 def test_somebody_to_whom_the_whole_list_is_closed_gets_nothing() -> None:
     shortlists, user = made(), torch.from_numpy(tastes(1, 6))
-    listed = shortlists.items[shortlists.group_of(user)[0]].numpy()
+    listed = shortlists.items[_nearest(shortlists.centres, user)[0]].numpy()
     filters = Filters(closed=NOBODY, category=np.zeros(NUM_ITEMS, dtype=np.int64))
     indices, probabilities = shortlists.best(user, K, LeftOut.of(filters, np.zeros(len(listed), dtype=np.int64), listed))
     assert indices.tolist() == [[PAD] * K]
@@ -97,6 +97,8 @@ def test_where_lists_would_be_half_of_the_catalogue_there_are_none() -> None:
     found, worth = build(small, random.normal(size=(1000, WIDTH)).astype(np.float32), None, groups=4, recall=0.99, k=K, seed=0)
     assert found is None
     assert worth.items > 29
+    more_than_there_are, _ = build(small, random.normal(size=(1000, WIDTH)).astype(np.float32), None, groups=4, recall=0.99, k=100, seed=0)
+    assert more_than_there_are is None
 
 
 def test_they_are_stored_and_read_without_a_difference(tmp_path: Path) -> None:

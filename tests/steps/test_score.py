@@ -1,6 +1,7 @@
 """sessions and stored models → scores, on a shop of five users that a reader can follow."""
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from pyspark.sql import functions as F
 
 from foretaste import registry
 from foretaste.errors import ModelError, SettingsError, TableError
-from foretaste.settings import Settings, WarehouseSettings
+from foretaste.settings import ScoringSettings, Settings, ShortlistSettings, WarehouseSettings
+from foretaste.steps import shortlists
 from foretaste.steps.score import score
 from foretaste.tables import Warehouse
 from foretaste.tables.campaigns import CAMPAIGNS
@@ -189,8 +191,8 @@ def test_a_part_of_the_catalogue_is_scored_where_that_is_asked_for_and_pays(
     warehouse.overwrite(SESSIONS, spark.createDataFrame(rows, SESSIONS.ddl))
     store(Path(warehouse.path), counts)
 
-    def found(**shortlists: Any) -> tuple[dict[str, list[str]], str]:
-        asked = {"shortlists": {"groups": 40, **shortlists}} if shortlists else {}
+    def found(**lists: Any) -> tuple[dict[str, list[str]], str]:
+        asked = {"shortlists": {"groups": 40, **lists}} if lists else {}
         wanted = Settings.model_validate(
             {"sequences": {"length": 6}, "tasks": {"interest": {}}, "scoring": {"top_k": TOP_K, "as_of": FIRST_RUN, **asked}}
         )
@@ -198,6 +200,9 @@ def test_a_part_of_the_catalogue_is_scored_where_that_is_asked_for_and_pays(
         return {user: [target for target, _ in told] for user, told in targets(warehouse, "interest").items()}, " ".join(report.notes)
 
     exact, _ = found()
+    blend = replace(registry.load(warehouse.path, "interest"), model={"name": "blend"})
+    with pytest.raises(SettingsError, match=r"interest is blend, which has no item vectors to list by \(scoring.shortlists\)"):
+        shortlists.check(ScoringSettings(shortlists=ShortlistSettings()), [blend])
     with monkeypatch.context() as without:
         without.setattr("foretaste.steps.shortlists.find_spec", lambda _: None)
         with pytest.raises(SettingsError, match=r"faiss.* is not installed \(scoring.shortlists\)"):

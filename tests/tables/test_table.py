@@ -144,3 +144,27 @@ def test_an_annex_reads_the_shared_table_and_writes_its_own(warehouse: Warehouse
     assert not alone.exists(STOCK)
     alone.append(STOCK, stock(warehouse.spark, ("milk", 3)))
     assert (rows_of(alone), rows_of(warehouse)) == ({("milk", 3)}, {("tea", 1)})
+
+
+def test_rows_that_are_gone_are_marked_only_where_rows_change_one_by_one(warehouse: Warehouse) -> None:
+    for table in TABLES.values():
+        warehouse.create(table)
+        properties = warehouse.delta(table).detail().select("properties").head()[0]  # type: ignore[index]
+        assert properties["delta.enableDeletionVectors"] == str(table.name in ("events", "sessions")).lower()
+
+
+def test_rows_of_what_was_touched_become_the_new_ones_and_equal_ones_are_not_written(spark: SparkSession, warehouse: Warehouse) -> None:
+    """a changes, b stays, c is gone, d is new; e was not touched."""
+    warehouse.overwrite(STOCK, stock(spark, ("a", 1), ("b", 2), ("c", 3), ("e", 5)))
+    touched = spark.createDataFrame([("a",), ("b",), ("c",), ("d",)], "item string")
+    assert warehouse.replace_rows_of(STOCK, stock(spark, ("a", 7), ("b", 2), ("d", 4)), touched, {"events": 1}) == 2
+    assert rows_of(warehouse) == {("a", 7), ("b", 2), ("d", 4), ("e", 5)}
+    assert {row.item for row in warehouse.changed_keys(STOCK, ["item"], warehouse.version(STOCK) - 1).collect()} == {"a", "c", "d"}
+    assert warehouse.built_from(STOCK) == {"events": 1}
+
+
+def test_rows_that_are_told_to_be_the_same_are_not_compared_further(spark: SparkSession, warehouse: Warehouse) -> None:
+    warehouse.overwrite(STOCK, stock(spark, ("a", 1)))
+    touched = spark.createDataFrame([("a",)], "item string")
+    assert warehouse.replace_rows_of(STOCK, stock(spark, ("a", 7)), touched, told_by=["item"]) == 0
+    assert rows_of(warehouse) == {("a", 1)}

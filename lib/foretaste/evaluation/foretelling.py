@@ -18,7 +18,7 @@ from foretaste.evaluation.bootstrap import poisson_weights
 from foretaste.evaluation.forecast import Forecast, ForecastRows
 from foretaste.evaluation.judge import Scorer
 from foretaste.evaluation.stock import KNOBS, levels, simulated
-from foretaste.scoring.arrow import float_lists, to_batch
+from foretaste.scoring.arrow import lists, to_batch
 
 FORETOLD = (
     "series_hash bigint, moment bigint, scorer string, scale double, actual array<double>, foretold array<double>, levels array<double>"
@@ -57,9 +57,9 @@ class Foretell:
                 MOMENT: rows.column(MOMENT),
                 "scorer": pa.repeat(name, rows.num_rows),
                 "scale": pa.array(rows_of.scale),
-                "actual": float_lists(rows_of.actual),
-                "foretold": float_lists(rows_of.foretold.reshape(len(rows_of.scale), -1)),
-                "levels": float_lists(levels(paths[:, :, : self.review].double().numpy())),
+                "actual": lists(rows_of.actual),
+                "foretold": lists(rows_of.foretold.reshape(len(rows_of.scale), -1)),
+                "levels": lists(levels(paths[:, :, : self.review].double().numpy())),
             }
             yield pa.RecordBatch.from_pydict(columns)
 
@@ -118,7 +118,7 @@ class ForecastSums:
 
 def _summed(sums: Mapping[str, NDArray[np.float64]]) -> Iterator[pa.RecordBatch]:
     for name, total in sums.items():
-        yield pa.RecordBatch.from_pydict({"scorer": pa.array([name]), "sums": float_lists(total.reshape(1, -1))})
+        yield pa.RecordBatch.from_pydict({"scorer": pa.array([name]), "sums": lists(total.reshape(1, -1))})
 
 
 def _matrix(lines: pa.RecordBatch, name: str) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from foretaste.evaluation.bootstrap import poisson_weights
 from foretaste.evaluation.judge import ratio
 from foretaste.evaluation.passes import USER_HASH
 from foretaste.models import Model
-from foretaste.scoring.arrow import float_lists, to_batch
+from foretaste.scoring.arrow import lists, to_batch
 from foretaste.scoring.launches import NUMBERS, NewItems, affinity, chances, numbers
 
 SHARES = (0.01, 0.1)
@@ -65,14 +65,14 @@ class Pairs:
             USER_HASH: pa.array(np.repeat(user, num_items)),
         }
         if self.line is None:
-            return pa.RecordBatch.from_pydict({**pairs, "numbers": float_lists(told.reshape(-1, len(NUMBERS)).numpy())})
+            return pa.RecordBatch.from_pydict({**pairs, "numbers": lists(told.reshape(-1, len(NUMBERS)).numpy())})
         scores = [
             chances(self.line, told).numpy(),
             affinity(batch, torch.from_numpy(items.category)).numpy(),
             np.broadcast_to(batch.facts["repeats"].double().numpy()[:, None], told.shape[:2]),
             np.broadcast_to(0.0, told.shape[:2]),  # nobody before anybody else
         ]
-        return pa.RecordBatch.from_pydict({**pairs, "scores": float_lists(np.stack(scores, axis=2).reshape(-1, len(scores)))})
+        return pa.RecordBatch.from_pydict({**pairs, "scores": lists(np.stack(scores, axis=2).reshape(-1, len(scores)))})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ class FoundSums:
                 total[0] += weights[part].sum(0)
                 total[1:] += found[part].T @ weights[part]
         for name, total in sums.items():
-            yield pa.RecordBatch.from_pydict({"scorer": pa.array([name]), "sums": float_lists(total.reshape(1, -1))})
+            yield pa.RecordBatch.from_pydict({"scorer": pa.array([name]), "sums": lists(total.reshape(1, -1))})
 
 
 def metrics(sums: NDArray[np.float64]) -> Mapping[str, NDArray[np.float64]]:

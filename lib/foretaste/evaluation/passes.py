@@ -21,7 +21,7 @@ from foretaste.evaluation.baselines import Numbers
 from foretaste.evaluation.bootstrap import poisson_weights
 from foretaste.evaluation.judge import JUDGED, LEFT_OUT, Judge, Scorer, Sums, add_rows
 from foretaste.evaluation.segments import ALL, segments
-from foretaste.scoring.arrow import float_lists, to_batch
+from foretaste.scoring.arrow import lists, to_batch
 
 PARTIAL_SUMS = "split string, segment string, scorer string, line int, sums array<double>, metric string, items binary"
 """A line of the sums; or, with `metric`, the items that were recommended to anybody, as a bitmap."""
@@ -71,7 +71,7 @@ class Pass:
                     self._add(sums, named, split, scorers, of_split.slice(start, self.batch_size))
         for key, total in sums.items():
             lines = np.flatnonzero(total.any(axis=1))  # most bins of a histogram may be empty
-            yield _record_batch(PARTIAL_SUMS, key, len(lines), line=pa.array(lines, pa.int32()), sums=float_lists(total[lines]))
+            yield _record_batch(PARTIAL_SUMS, key, len(lines), line=pa.array(lines, pa.int32()), sums=lists(total[lines]))
         for key, bitmaps in named.items():
             packed = pa.array([np.packbits(bits).tobytes() for bits in bitmaps.values()], pa.binary())
             yield _record_batch(PARTIAL_SUMS, key, len(bitmaps), metric=pa.array(list(bitmaps)), items=packed)
@@ -113,7 +113,7 @@ class Pass:
         for key, total in sums.items():
             metrics = {**self.judge.metrics(total), NUM_JUDGED: total[JUDGED], NUM_LEFT_OUT: total[LEFT_OUT]}
             metrics |= {metric: self._share(bits) for metric, bits in named[key].items()}
-            resampled = float_lists(np.stack(list(metrics.values())))
+            resampled = lists(np.stack(list(metrics.values())))
             yield _record_batch(MERGED, key, len(metrics), metric=pa.array(list(metrics)), resampled=resampled)
 
     def _share(self, bits: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -132,7 +132,7 @@ def rows_to_fit(batches: Iterable[pa.RecordBatch], label: str, numbers: Numbers)
         batch: Batch[Tensor] = to_batch(rows, [label]).map(torch.tensor)
         with torch.inference_mode():
             features = numbers(batch).double().numpy()
-        columns = {"features": float_lists(features), "label": pa.array(batch.labels[label].double().numpy())}
+        columns = {"features": lists(features), "label": pa.array(batch.labels[label].double().numpy())}
         yield pa.RecordBatch.from_pydict(columns)
 
 

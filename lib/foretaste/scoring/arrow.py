@@ -1,6 +1,7 @@
 """Between Spark's Arrow batches and numpy, whole columns at a time: no Python object is made for a row or an element."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,16 +44,10 @@ def _array(rows: pa.RecordBatch, name: str) -> NDArray[np.int32]:
     return matrix
 
 
-def list_array(column: NDArray[np.int32]) -> pa.ListArray:
-    """(n, T) → n lists of T."""
-    rows, width = column.shape
-    return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * width), pa.array(column.ravel(), pa.int32()))
-
-
-def float_lists(rows: NDArray[np.float64]) -> pa.ListArray:
-    """(n, R) → n lists of R."""
-    ends = np.arange(0, rows.size + 1, max(1, rows.shape[1]), dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.ascontiguousarray(rows).ravel(), pa.float64()))
+def lists(rows: NDArray[Any], number: pa.DataType | None = None) -> pa.ListArray:
+    """(n, R) → n lists of R numbers of that type; float64 unless given."""
+    ends = np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1]
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(rows.ravel(), number or pa.float64()))
 
 
 def targets(

@@ -8,30 +8,26 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from foretaste.scoring.arrow import to_batch
-from foretaste.scoring.udf import load_scorer
+from foretaste.scoring.udf import ByModel
 
 _LEVELS = "array<struct<level: double, units: double>>"
 DEMAND_OF_DAYS = f"series_id string, day date, mean double, quantiles {_LEVELS}, cumulative {_LEVELS}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemandOfDays:
+class DemandOfDays(ByModel):
     """`rows.mapInArrow(DemandOfDays(…), DEMAND_OF_DAYS)`: rows as `series.latest` gives them, all of one moment.
 
     first_day: since 1970, the first one that is foretold
     """
 
-    root: str
-    name: str
-    version: int
-    batch_size: int
     quantiles: Sequence[float]
     first_day: int
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for rows in batches:
             if rows.num_rows:  # an empty partition needs no model
-                scorer = load_scorer(self.root, self.name, self.version, self.batch_size)
+                scorer = self.scorer
                 for start in range(0, rows.num_rows, self.batch_size):
                     part = rows.slice(start, self.batch_size)
                     yield self._days(part.column("series_id"), scorer.paths(to_batch(part)))

@@ -3,26 +3,19 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from foretaste.scoring.arrow import to_batch
+from foretaste.scoring.arrow import lists, to_batch
 from foretaste.scoring.scorer import without_history
-from foretaste.scoring.udf import load_scorer
+from foretaste.scoring.udf import ByModel
 
 LATENTS = "user_id string, vector array<float>"
 TASTES = "vector array<float>"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatentsOfUsers:
+class LatentsOfUsers(ByModel):
     """`rows.mapInArrow(LatentsOfUsers(…), LATENTS)`: from rows with user_id, features and scalars, one row a user, in the same order."""
-
-    root: str
-    name: str
-    version: int
-    batch_size: int
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for rows in batches:
@@ -31,28 +24,18 @@ class LatentsOfUsers:
 
     def _latents(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         batch = to_batch(rows)
-        vectors = load_scorer(self.root, self.name, self.version, self.batch_size).latents(batch)  # (n, Z)
+        vectors = self.scorer.latents(batch)  # (n, Z)
         vectors[without_history(batch)] = 0.0
-        return pa.RecordBatch.from_arrays([rows.column("user_id"), _lists(vectors)], names=["user_id", "vector"])
+        return pa.RecordBatch.from_arrays([rows.column("user_id"), lists(vectors, pa.float32())], names=["user_id", "vector"])
 
 
 @dataclass(frozen=True, kw_only=True)
-class TastesOfUsers:
+class TastesOfUsers(ByModel):
     """`rows.mapInArrow(TastesOfUsers(…), TASTES)`: what a model that ranks items multiplies with item vectors, of users with history."""
-
-    root: str
-    name: str
-    version: int
-    batch_size: int
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for rows in batches:
             if rows.num_rows:
                 batch = to_batch(rows)
-                tastes = load_scorer(self.root, self.name, self.version, self.batch_size).tastes(batch)  # (n, D)
-                yield pa.RecordBatch.from_arrays([_lists(tastes[~without_history(batch)])], names=["vector"])
-
-
-def _lists(vectors: NDArray[np.float32]) -> pa.ListArray:
-    offsets = np.arange(len(vectors) + 1, dtype=np.int32) * vectors.shape[1]
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors.ravel()))
+                tastes = self.scorer.tastes(batch)  # (n, D)
+                yield pa.RecordBatch.from_arrays([lists(tastes[~without_history(batch)], pa.float32())], names=["vector"])

@@ -20,7 +20,7 @@ from foretaste.contract import FIRST_INDEX, PAD, Batch
 from foretaste.errors import ModelError
 from foretaste.models import Model
 from foretaste.scoring.arrow import targets, to_batch
-from foretaste.scoring.udf import load_scorer
+from foretaste.scoring.udf import ByModel
 
 ACTIVITY_FACTS = ("repeats", "idle_hours", "tenure_hours")
 ACTIVITY_FEATURES = ("opens_session", "category")
@@ -87,15 +87,11 @@ def chances(line: Mapping[str, float], told: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreLaunches:
+class ScoreLaunches(ByModel):
     """`rows.mapInArrow(ScoreLaunches(…), udf.SCORED)`: from rows with user_id, features, facts and scalars, a row a user: the best `top_k`
     of the new items with the chance to buy each. Who has no known item gets `base_rate` for all.
     """
 
-    root: str
-    name: str
-    version: int
-    batch_size: int
     top_k: int
     items: NewItems
     base_rate: float
@@ -106,7 +102,7 @@ class ScoreLaunches:
                 yield self._scored(rows.slice(start, self.batch_size))
 
     def _scored(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        scorer = load_scorer(self.root, self.name, self.version, self.batch_size)
+        scorer = self.scorer
         network, line = scorer.network, scorer.stored.launch
         assert isinstance(network, Model)
         assert line is not None

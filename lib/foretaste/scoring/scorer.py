@@ -14,7 +14,7 @@ from foretaste.contract import FIRST_INDEX, Batch
 from foretaste.errors import ModelError
 from foretaste.models import Blend, Counted, Model, Variational
 from foretaste.registry import StoredModel
-from foretaste.scoring.filters import LeftOut, varied
+from foretaste.scoring.filters import Best, LeftOut, varied
 from foretaste.scoring.shortlists import Shortlists
 from foretaste.scoring.topk import Catalogue, best_of
 
@@ -86,7 +86,7 @@ class ModelScorer:
         """As `top_k`, all rows at once: the more there are, the more share a list."""
         with torch.inference_mode():
             best = partial(shortlists.best, torch.from_numpy(self.tastes(batch)), left_out=left_out)
-            indices, probabilities = best(k) if left_out is None else varied(best, left_out.filters, k)
+            indices, probabilities = _varied(best, k, left_out)
         self._refuse_nan(probabilities.numpy())
         return indices.numpy(), probabilities.numpy()
 
@@ -95,7 +95,7 @@ class ModelScorer:
             best = partial(self.catalogue.best, self.network.represent(part), left_out=left_out)
         else:
             best = partial(best_of, self.network.score(part), left_out=left_out)
-        return best(k) if left_out is None else varied(best, left_out.filters, k)
+        return _varied(best, k, left_out)
 
     def about(self, batch: Batch[NDArray[Any]], position: NDArray[np.int64]) -> tuple[NDArray[np.float64], OfTargets]:
         """The (n, k) scores of these items, and what gives them for rows that differ from these in something. Up to a constant of the row.
@@ -200,6 +200,10 @@ class ModelScorer:
     def _refuse_nan(self, probabilities: NDArray[np.float64]) -> None:
         if np.isnan(probabilities).any():
             raise ModelError("the model scores NaN", where=self.where, fix="Train it again, with a lower learning rate or clip_norm.")
+
+
+def _varied(best: Best, k: int, left_out: LeftOut | None) -> tuple[Tensor, Tensor]:
+    return best(k) if left_out is None else varied(best, left_out.filters, k)
 
 
 def rows_at_once(num_items: int) -> int:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foretaste.contract import FIRST_INDEX, PAD
-from foretaste.scoring.filters import LeftOut
+from foretaste.scoring.filters import Filters, LeftOut
 from foretaste.scoring.topk import Catalogue
 
 DRAWN = 512  # S
@@ -61,23 +61,18 @@ class Shortlists:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(safetensors.torch.save(self.tensors))
 
-    def group_of(self, tastes: Tensor) -> Tensor:
-        """(U,): the nearest centre of each taste, (U, D)."""
-        return (self.centres.square().sum(1) - 2 * tastes @ self.centres.T).argmin(1)
-
     def best(self, tastes: Tensor, k: int, left_out: LeftOut | None = None) -> tuple[Tensor, Tensor]:
         """From (U, D), as `Catalogue.best`: k' = min(k, N). Quicker the more users there are at once, since a group's items are
         gathered once."""
-        group = self.group_of(tastes)
+        group = _nearest(self.centres, tastes)
         order = torch.argsort(group, stable=True)
-        pairs = None if left_out is None else _by_group(left_out, group)
+        pairs = None if left_out is None else _by_group(left_out, group, len(self.centres))
         wanted = min(k, self.items.shape[1])
         indices = torch.empty(len(tastes), wanted, dtype=torch.int64)
         probabilities = torch.empty(len(tastes), wanted, dtype=torch.float64)
-        for rows in torch.split(order, torch.bincount(group, minlength=len(self.centres)).tolist()):
+        for number, rows in enumerate(torch.split(order, torch.bincount(group, minlength=len(self.centres)).tolist())):
             if len(rows) == 0:
                 continue
-            number = int(group[rows[0]])
             listed = self.items[number]
             scores = self.catalogue.scores(tastes[rows], torch.cat([listed, self.others[number]]))  # (n, N + S)
             own, rest = scores[:, : len(listed)], scores[:, len(listed) :]
@@ -105,40 +100,44 @@ def build(
     means.train(np.ascontiguousarray(grouped))
     assert means.centroids is not None
     centres = torch.from_numpy(means.centroids.copy())
-    near = Shortlists(catalogue, {"centres": centres, **dict.fromkeys(("items", "others", "log_stands_for"), torch.empty(0, 0))})
     shut = torch.zeros(len(catalogue), dtype=torch.bool) if closed is None else torch.from_numpy(closed)[FIRST_INDEX:]
 
-    asked_of = near.group_of(torch.from_numpy(asked))
-    best = _exact(catalogue, torch.from_numpy(asked), k, shut)
-    of_groups = [_depths(catalogue, centre, best[asked_of == number], shut) for number, centre in enumerate(centres)]
+    group = _nearest(centres, torch.from_numpy(asked))
+    best, _ = _exact(catalogue, torch.from_numpy(asked), k, closed)
+    of_groups = [_depths(catalogue, centre, best[group == number], shut) for number, centre in enumerate(centres)]
     depths = torch.cat(of_groups).sort().values
     enough = int(depths[min(len(depths) - 1, int((1 - MARGIN * (1 - recall)) * len(depths)))])
     length = min(max(k, enough), int((~shut).sum()))
     if length > len(catalogue) // 2:
         return None, Found(users=len(judged), items=length, recall=1.0, off=0.0)
     generator = torch.Generator().manual_seed(seed)
-    lists = [_listed(catalogue, part, length, shut, generator) for part in _parts(catalogue, centres)]
+    at_once = max(1, SCORES_AT_ONCE // len(catalogue))
+    lists = [_listed(catalogue, part, length, shut, generator) for part in torch.split(centres, at_once)]
     items, others, log_stands_for = (torch.cat(parts) for parts in zip(*lists, strict=True))
     made = Shortlists(catalogue, {"centres": centres, "items": items, "others": others, "log_stands_for": log_stands_for})
-    return made, _worth(made, torch.from_numpy(judged), k, shut)
+    return made, _worth(made, torch.from_numpy(judged), k, closed)
 
 
-def _exact(catalogue: Catalogue, tastes: Tensor, k: int, shut: Tensor) -> Tensor:
-    """(U, k) vocabulary indices: the best of all items that are not shut."""
-    scores = (catalogue.scores(part).masked_fill(shut, -torch.inf) for part in _parts(catalogue, tastes))
-    return torch.cat([of_part.topk(k).indices + FIRST_INDEX for of_part in scores])
+def _nearest(centres: Tensor, tastes: Tensor) -> Tensor:
+    """(U,): the nearest centre of each taste, (U, D)."""
+    return (centres.square().sum(1) - 2 * tastes @ centres.T).argmin(1)
 
 
-def _parts(catalogue: Catalogue, rows: Tensor) -> tuple[Tensor, ...]:
-    return torch.split(rows, max(1, SCORES_AT_ONCE // len(catalogue)))
+def _exact(catalogue: Catalogue, tastes: Tensor, k: int, closed: NDArray[np.bool_] | None) -> tuple[Tensor, Tensor]:
+    """As `Catalogue.best`, of all items that are not closed."""
+    if closed is None:
+        return catalogue.best(tastes, k)
+    filters, nobodys = Filters(closed=closed, category=np.zeros(len(closed), dtype=np.int64)), np.zeros(0, dtype=np.int64)
+    return catalogue.best(tastes, k, LeftOut.of(filters, nobodys, nobodys))
 
 
 def _depths(catalogue: Catalogue, centre: Tensor, wanted: Tensor, shut: Tensor) -> Tensor:
-    """For each of the `wanted` items: how long the centre's list must be to hold it."""
+    """For each of the `wanted` items: how long the centre's list must be to hold it. PAD is none."""
+    wanted = wanted[wanted != PAD]
     if len(wanted) == 0:
         return torch.empty(0, dtype=torch.int64)
     scores = catalogue.scores(centre[None])[0].masked_fill(shut, -torch.inf)
-    of_wanted = scores[wanted.flatten() - FIRST_INDEX]
+    of_wanted = scores[wanted - FIRST_INDEX]
     as_good = scores[scores >= of_wanted.min()].sort().values  # few, of millions
     return len(as_good) - torch.searchsorted(as_good, of_wanted)
 
@@ -158,20 +157,24 @@ def _listed(catalogue: Catalogue, centres: Tensor, length: int, shut: Tensor, ge
     return items + FIRST_INDEX, others + FIRST_INDEX, log_stands_for
 
 
-def _worth(made: Shortlists, tastes: Tensor, k: int, shut: Tensor) -> Found:
-    exact = _exact(made.catalogue, tastes, k, shut)
-    found, probabilities = made.best(tastes, k)
-    hits = (found[:, :, None] == exact[:, None]).any(2).double().mean()
-    score = torch.einsum("ud,ud->u", made.catalogue.one_more(tastes), made.catalogue.weights[found[:, 0] - FIRST_INDEX]).double()
-    log_total = torch.cat([made.catalogue.scores(part).double().logsumexp(1) for part in _parts(made.catalogue, tastes)])
-    off = (score - probabilities[:, 0].log() - log_total).expm1().abs().quantile(0.95)
+def _worth(made: Shortlists, tastes: Tensor, k: int, closed: NDArray[np.bool_] | None) -> Found:
+    exact, found = _exact(made.catalogue, tastes, k, closed), made.best(tastes, k)
+    hits = (found[0][:, :, None] == exact[0][:, None]).any(2).double().mean()
+    off = (_log_total(made.catalogue, tastes, *found) - _log_total(made.catalogue, tastes, *exact)).expm1().abs().quantile(0.95)
     return Found(users=len(tastes), items=made.items.shape[1], recall=float(hits), off=float(off))
 
 
-def _by_group(left_out: LeftOut, group: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
-    """The pairs of row and item that are left out, by the row's group."""
+def _log_total(catalogue: Catalogue, tastes: Tensor, indices: Tensor, probabilities: Tensor) -> Tensor:
+    """(U,): the log of the sum over all items that these (U, k) probabilities were divided by."""
+    scores = (catalogue.one_more(tastes) * catalogue.weights[indices[:, 0] - FIRST_INDEX]).sum(1)
+    return scores.double() - probabilities[:, 0].log()
+
+
+def _by_group(left_out: LeftOut, group: Tensor, groups: int) -> list[tuple[Tensor, Tensor]]:
+    """The pairs of row and item that are left out, of each group's rows."""
     of_pair = group[left_out.row]
-    return {int(number): (left_out.row[of_pair == number], left_out.item[of_pair == number]) for number in torch.unique(group)}
+    order, sizes = torch.argsort(of_pair), torch.bincount(of_pair, minlength=groups).tolist()
+    return list(zip(torch.split(left_out.row[order], sizes), torch.split(left_out.item[order], sizes), strict=True))
 
 
 def _left_out(own: Tensor, rows: Tensor, listed: Tensor, pairs: tuple[Tensor, Tensor]) -> Tensor:

@@ -16,8 +16,8 @@ from torch import Tensor
 from foretaste.contract import FEATURES, FIRST_INDEX, NUM_HOURS, PAD, SCALARS, UNKNOWN, Batch, gap_bucket, local_hours, seconds_of
 from foretaste.models import Conditions, Model, chance
 from foretaste.models.conditions import conditions_of
-from foretaste.scoring.arrow import list_array, to_batch
-from foretaste.scoring.udf import load_scorer
+from foretaste.scoring.arrow import lists, to_batch
+from foretaste.scoring.udf import ByModel
 
 WRITTEN = ", ".join(["number bigint", "as_of bigint", *(f"{name} int" for name in SCALARS), *(f"{name} array<int>" for name in FEATURES)])
 ASKED = "budget int, category int, campaign int"
@@ -85,13 +85,9 @@ class Wishes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WriteRows:
+class WriteRows(ByModel):
     """`numbers.mapInArrow(WriteRows(…), WRITTEN)`: from a column `id` of numbers, one row each, in the same order."""
 
-    root: str
-    name: str
-    version: int
-    batch_size: int
     seed: int
     wishes: Wishes
 
@@ -101,14 +97,14 @@ class WriteRows:
                 yield self._written(numbers.column("id").slice(start, self.batch_size).to_numpy(zero_copy_only=False))
 
     def _written(self, number: NDArray[np.int64]) -> pa.RecordBatch:
-        network = load_scorer(self.root, self.name, self.version, self.batch_size).network
+        network = self.scorer.network
         assert isinstance(network, Model)
         seed = chance.fingerprint(torch.from_numpy(np.stack([np.full_like(number, self.seed), number], axis=1)))
         batch = network.draw(asked_for(self.wishes, seed), seed)
         as_of, recency, features = completed(batch, seed, self.wishes)
         length = batch.length.numpy()
         columns = [pa.array(number), pa.array(as_of), pa.array(length), pa.array(length), pa.array(recency)]
-        columns += [list_array(features[name]) for name in FEATURES]
+        columns += [lists(features[name], pa.int32()) for name in FEATURES]
         return pa.RecordBatch.from_arrays(columns, names=["number", "as_of", *SCALARS, *FEATURES])
 
 

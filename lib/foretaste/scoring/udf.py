@@ -57,7 +57,21 @@ class Fallback:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreUsers:
+class ByModel:
+    """What a UDF that goes by a stored model travels with: where it lies, and how many users it takes at a time."""
+
+    root: str
+    name: str
+    version: int
+    batch_size: int
+
+    @property
+    def scorer(self) -> ModelScorer:
+        return load_scorer(self.root, self.name, self.version, self.batch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreUsers(ByModel):
     """`rows.mapInArrow(ScoreUsers(…), SCORED)`: from rows with user_id, features and scalars, one row a user, in the same order.
 
     shortlists: the file of those to score in place of all items
@@ -65,10 +79,6 @@ class ScoreUsers:
     target, else, of a task that ranks no items, the task's name.
     """
 
-    root: str
-    name: str
-    version: int
-    batch_size: int
     top_k: int
     fallback: Fallback
     filters: Filters | None = None
@@ -78,7 +88,7 @@ class ScoreUsers:
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for rows in batches:
             if rows.num_rows:  # an empty partition needs no model
-                yield self._scored(load_scorer(self.root, self.name, self.version, self.batch_size), rows)
+                yield self._scored(self.scorer, rows)
 
     def _scored(self, scorer: ModelScorer, rows: pa.RecordBatch) -> pa.RecordBatch:
         batch = to_batch(rows)

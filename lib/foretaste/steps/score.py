@@ -22,12 +22,11 @@ from foretaste.scoring.launches import ACTIVITY_FACTS, ACTIVITY_FEATURES, ScoreL
 from foretaste.scoring.reasons import Reasons
 from foretaste.scoring.udf import ABOUT, SCORED, Fallback, ScoreUsers
 from foretaste.settings import Settings
-from foretaste.steps import launches
+from foretaste.steps import launches, shortlists
 from foretaste.steps.filters import Filtering, filtering
 from foretaste.steps.foretelling import foretell
 from foretaste.steps.report import StepReport
 from foretaste.steps.sequence import campaigns_of
-from foretaste.steps.shortlists import shortlisted
 from foretaste.tables import Warehouse, scores, sequences, user_latents
 from foretaste.tables.contacts import Campaigns
 from foretaste.tables.demand import DEMAND
@@ -46,6 +45,7 @@ def score(warehouse: Warehouse, settings: Settings) -> StepReport:
     if not settings.tasks:
         raise SettingsError("no task is configured, so there is nothing to score", where="tasks", fix=f"Add one of {', '.join(TASKS)}.")
     models = [registry.load(warehouse.path, name) for name in settings.tasks]  # all of them, before anything is written
+    shortlists.check(settings.scoring, models)
     version = warehouse.version(SESSIONS) if warehouse.exists(SESSIONS) else None
     sessions = warehouse.read(SESSIONS, version)
     as_of = _utc(settings.scoring.as_of) if settings.scoring.as_of else _last_event(sessions)
@@ -74,7 +74,7 @@ def score(warehouse: Warehouse, settings: Settings) -> StepReport:
         }
         condition = scores.run_condition(model.task, as_of)
         closed = filtered.filters.closed if filtered else None
-        with shortlisted(warehouse, settings.scoring, sessions, read, model, closed) as listing:
+        with shortlists.shortlisted(warehouse, settings.scoring, sessions, read, model, closed) as listing:
             if model.launch is not None:
                 scored = _launched(warehouse, settings, histories, model, as_of)
             else:
@@ -145,15 +145,15 @@ def _launched(warehouse: Warehouse, settings: Settings, histories: DataFrame, mo
 
 
 def _scored(
-    warehouse: Warehouse, settings: Settings, histories: DataFrame, model: StoredModel, filtered: Filtering | None, shortlists: str | None
+    warehouse: Warehouse, settings: Settings, histories: DataFrame, model: StoredModel, filtered: Filtering | None, listed: str | None
 ) -> DataFrame:
-    """(user_id, targets, fallback). shortlists: the file of those to score in place of all items"""
+    """(user_id, targets, fallback). listed: the file of the shortlists to score in place of all items"""
     top_k, filters = settings.scoring.top_k, filtered.filters if filtered else None
     fallback = _fallback(model, model.vocabulary(), top_k, filters)
     wanted = settings.scoring.reasons
     reasons = Reasons(**wanted.model_dump()) if wanted else None
     stored = _stored(warehouse, settings, model)
-    users = ScoreUsers(**stored, top_k=top_k, fallback=fallback, filters=filters, reasons=reasons, shortlists=shortlists)
+    users = ScoreUsers(**stored, top_k=top_k, fallback=fallback, filters=filters, reasons=reasons, shortlists=listed)
     scored: DataFrame = (filtered.rows if filtered else histories).mapInArrow(users, SCORED)
     return _one_a_user(scored, top_k) if ABOUT in histories.columns else scored
 

@@ -1,7 +1,7 @@
 """Shortlists for a model that ranks items, from the tastes of users drawn at random; there while its users are scored."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from foretaste.errors import SettingsError
-from foretaste.models import Model
+from foretaste.models import MODELS, Model
 from foretaste.registry import StoredModel
 from foretaste.scoring.latents import TASTES, TastesOfUsers
 from foretaste.scoring.shortlists import build
@@ -34,6 +34,23 @@ class Listing:
     note: str
 
 
+def check(settings: ScoringSettings, models: Iterable[StoredModel]) -> None:
+    """SettingsError where shortlists are asked for, and a model that ranks items has no vectors of them, or a library is missing."""
+    for model in models if settings.shortlists else ():
+        if _ranks(model) and model.model["name"] not in MODELS:
+            raise SettingsError(
+                f"{model.name} is {model.model['name']}, which has no item vectors to list by",
+                where=_WHERE,
+                fix="Leave it out, or train a network alone: without blend.",
+            )
+    if settings.shortlists and find_spec("faiss") is None:
+        raise SettingsError("faiss, which groups users, is not installed", where=_WHERE, fix="Install the extra `uses`, or leave it out.")
+
+
+def _ranks(model: StoredModel) -> bool:
+    return model.head == "items" and model.launch is None
+
+
 @contextmanager
 def shortlisted(
     warehouse: Warehouse,
@@ -48,14 +65,11 @@ def shortlisted(
     What comes to the driver are the tastes of `users`, and the model.
     """
     wanted = settings.shortlists
-    if wanted is None or model.head != "items" or model.launch is not None:
+    if wanted is None or not _ranks(model):
         yield None
         return
-    if find_spec("faiss") is None:
-        raise SettingsError("faiss, which groups users, is not installed", where=_WHERE, fix="Install the extra `uses`, or leave it out.")
     network = model.network()
-    if not isinstance(network, Model):
-        raise SettingsError(f"{model.model['name']} has no item vectors to list by", where=_WHERE, fix="Leave it out.")
+    assert isinstance(network, Model), "checked before"
     found = sessions.agg(F.approx_count_distinct("user_id")).head()
     one_in = max(1, int(found[0] if found else 0) // wanted.users)
     some = sessions.where(F.pmod(F.xxhash64("user_id", F.lit(_WHERE)), F.lit(one_in)) == 0)
