@@ -7,7 +7,7 @@ python bench/training.py --path data/beauty/Beauty.txt --recbole warehouse/bench
 Both minimise the softmax cross-entropy over all items and learn each event of training once an epoch. RecBole reads a prefix of a history
 for each of its events and learns its last one; Foretaste reads a history once and learns from every place. So it is targets that are
 counted: events learnt a second, reading included; an epoch of both has as many of them. First each side is fitted until it gets no better
-on the validation items (`--quality`), and the Recall@20 of the test items, all items ranked, is told; then each round takes an epoch of both.
+on the validation items (`--quality`), and the Recall@20 of the test items, all items ranked, is told; then each round is an epoch of both.
 """
 
 import json
