@@ -18,6 +18,7 @@ from foretaste.progress import watching
 from foretaste.session import spark_session
 from foretaste.settings import Settings
 from foretaste.steps.report import StepReport
+from foretaste.steps.running import announced
 from foretaste.tables import Warehouse
 
 Step = Callable[[Warehouse, Settings], StepReport]
@@ -49,13 +50,14 @@ def _run(
     settings = settings_module.load(config, overrides)
     spark = spark_session(settings.spark)
     warehouse = Warehouse(spark, settings.warehouse)
-    for step in steps:
-        started = time.monotonic()
-        with watching(spark, step.__name__, console):
-            report = step(warehouse, settings)
-        show(report, time.monotonic() - started)
-    if after is not None:
-        after(warehouse, settings, console)
+    with announced(warehouse.path, [step.__name__ for step in steps]):
+        for step in steps:
+            started = time.monotonic()
+            with watching(spark, step.__name__, console):
+                report = step(warehouse, settings)
+            show(report, time.monotonic() - started)
+        if after is not None:
+            after(warehouse, settings, console)
 
 
 def show(report: StepReport, seconds: float) -> None:

@@ -5,11 +5,11 @@ from pyspark.sql import DataFrame, SparkSession
 from foretaste.tables import quarantine
 from foretaste.tables.quarantine import QUARANTINE
 
-JUDGED = "source string, source_file string, reason string, record string, event_time timestamp"
+JUDGED = "source string, source_file string, reason string, record string, event_time timestamp, user_id string"
 
 
 def built(spark: SparkSession, *rows: tuple[str, str | None, str | None]) -> DataFrame:
-    judged = spark.createDataFrame([("shop", file, reason, record, None) for file, reason, record in rows], JUDGED)
+    judged = spark.createDataFrame([("shop", file, reason, record, None, None) for file, reason, record in rows], JUDGED)
     return quarantine.build(quarantine.tally(judged))
 
 
@@ -32,7 +32,7 @@ def test_ids_are_the_same_in_another_run_and_another_order(spark: SparkSession) 
 
 def test_more_equal_records_than_a_block_holds(spark: SparkSession) -> None:
     tallied = spark.createDataFrame(
-        [("shop", "f", "no_user", "x", 2001), ("shop", "f", "no_item", "x", 1)],
-        "source string, source_file string, reason string, record string, count bigint",
+        [("shop", "f", "no_user", "x", 2001, None), ("shop", "f", "no_item", "x", 1, None)],
+        "source string, source_file string, reason string, record string, count bigint, user_id string",
     )
     assert quarantine.build(tallied).select("record_id").distinct().count() == 2002

@@ -37,6 +37,7 @@ from foretaste.settings.learning import (
     TaskSettings,
     TrainingSettings,
 )
+from foretaste.settings.privacy import EraseSettings, PrivacySettings, PseudonymSettings
 from foretaste.settings.using import (
     EvaluationSettings,
     FilterSettings,
@@ -55,6 +56,7 @@ __all__ = [
     "CampaignFile",
     "CountedSettings",
     "DescribedFile",
+    "EraseSettings",
     "EvaluationSettings",
     "EventColumns",
     "FilterSettings",
@@ -65,8 +67,10 @@ __all__ = [
     "LossSettings",
     "ModelSettings",
     "NegativeSettings",
+    "PrivacySettings",
     "PromotionColumns",
     "PromotionFile",
+    "PseudonymSettings",
     "ReasonSettings",
     "ScoringSettings",
     "SearchSettings",

@@ -23,6 +23,7 @@ from foretaste.settings.data import (
 from foretaste.settings.explaining import explain
 from foretaste.settings.fields import Strict
 from foretaste.settings.learning import Baseline, SharedSettings, TaskSettings, TrainingSettings
+from foretaste.settings.privacy import PrivacySettings
 from foretaste.settings.using import EvaluationSettings, ScoringSettings, SegmentSettings, SynthesisSettings
 from foretaste.tasks import TASKS
 
@@ -44,6 +45,7 @@ class Settings(Strict):
     scoring: ScoringSettings = ScoringSettings()
     segments: SegmentSettings = SegmentSettings()
     synthesis: SynthesisSettings = SynthesisSettings()
+    privacy: PrivacySettings = PrivacySettings()
 
     @field_validator("tasks")
     @classmethod

@@ -13,6 +13,7 @@ from foretaste.sources import Source, source_of_kind
 from foretaste.sources.judge import REASONS, judge
 from foretaste.sources.reading import faults_of
 from foretaste.sources.times import strict_patterns
+from foretaste.steps.identities import ERASED, Identities
 from foretaste.steps.report import StepReport
 from foretaste.tables import Table, Warehouse, campaigns, events, items, promotions, quarantine
 from foretaste.tables.campaigns import CAMPAIGNS
@@ -24,16 +25,17 @@ from foretaste.tables.quarantine import QUARANTINE
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """Of judged records: how many there are, how many of them are refused by reason, and what time the others span."""
+    """Of judged records: how many there are, how many of them are refused by reason or of erased users, and the others' time."""
 
     records: int
     refused: Mapping[str, int]
+    erased: int
     first: str | None
     last: str | None
 
     @property
     def told(self) -> int:
-        return self.records - sum(self.refused.values())
+        return self.records - sum(self.refused.values()) - self.erased
 
 
 def ingest(warehouse: Warehouse, settings: Settings) -> StepReport:
@@ -48,7 +50,8 @@ def _ingest(warehouse: Warehouse, settings: Settings, source: Source) -> StepRep
     raw = source.events(warehouse.spark, settings.source)
     beside = _beside(warehouse, settings, source)
     latest = datetime.now(UTC) + settings.ingest.max_clock_skew
-    judged = judge(raw, settings.source.name, settings.ingest.earliest, latest)
+    who = Identities(warehouse, settings.privacy)
+    judged = who.without_erased(judge(raw, settings.source.name, settings.ingest.earliest, latest))
     tally = quarantine.tally(judged).persist()
     try:
         with faults_of(where):
@@ -56,8 +59,11 @@ def _ingest(warehouse: Warehouse, settings: Settings, source: Source) -> StepRep
             useful = [_count_useful(part.raw, part.is_useful) for part in beside]
         if not counts.records:
             raise SourceError("there are no rows in it", where=where, fix="Point source.path at files with rows.")
-        added = warehouse.insert_new(EVENTS, events.build(judged), within=_span(counts, source.has_own_ids(settings.source)))
-        held = warehouse.insert_new(QUARANTINE, quarantine.build(tally)) if counts.refused else 0
+        who.keep(judged)
+        who.create_events()
+        known = events.build(who.known(judged))
+        added = warehouse.insert_new(EVENTS, known, within=_span(counts, source.has_own_ids(settings.source)))
+        held = who.vault.insert_new(QUARANTINE, quarantine.build(tally)) if counts.refused else 0
     finally:
         tally.unpersist()
     read = {"records": counts.records}
@@ -110,6 +116,7 @@ def _count(tally: DataFrame) -> Counts:
     return Counts(
         records=sum(row.records for row in rows.values()),
         refused={reason: rows[reason].records for reason in REASONS if reason in rows},
+        erased=rows[ERASED].records if ERASED in rows else 0,
         first=told["first"] if told else None,
         last=told["last"] if told else None,
     )
@@ -131,7 +138,8 @@ def _span(counts: Counts, own_ids: bool) -> str:
 def _notes(counts: Counts, added: int, held: int) -> list[str]:
     refused = sum(counts.refused.values())
     duplicates = counts.told - added
-    notes = [f"{counts.records:,} records = {added:,} new events + {duplicates:,} duplicates + {refused:,} quarantined"]
+    erased = f" + {counts.erased:,} of erased users" if counts.erased else ""
+    notes = [f"{counts.records:,} records = {added:,} new events + {duplicates:,} duplicates + {refused:,} quarantined{erased}"]
     if refused:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.refused.items())
         known = refused - held

@@ -2,6 +2,7 @@
 
 from foretaste.tables.campaigns import CAMPAIGNS
 from foretaste.tables.demand import DEMAND
+from foretaste.tables.erasures import ERASURES
 from foretaste.tables.events import EVENTS
 from foretaste.tables.items import ITEMS
 from foretaste.tables.metrics import METRICS
@@ -13,6 +14,7 @@ from foretaste.tables.series import SERIES
 from foretaste.tables.sessions import SESSIONS
 from foretaste.tables.synthetic_sequences import SYNTHETIC_SEQUENCES
 from foretaste.tables.table import Table, Warehouse
+from foretaste.tables.user_ids import USER_IDS
 from foretaste.tables.user_latents import USER_LATENTS
 from foretaste.tables.user_segments import USER_SEGMENTS
 from foretaste.tables.vocabulary import VOCABULARY
@@ -35,6 +37,8 @@ TABLES: dict[str, Table] = {
         USER_LATENTS,
         USER_SEGMENTS,
         METRICS,
+        USER_IDS,
+        ERASURES,
     )
 }
 

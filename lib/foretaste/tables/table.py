@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from delta.tables import DeltaMergeBuilder, DeltaTable
@@ -20,6 +21,7 @@ from pyspark.sql import functions as F
 from foretaste.errors import TableError
 from foretaste.settings import WarehouseSettings
 
+_TO_COME_MS = -(10**10)  # a time that is yet to come (and a number that is sent to Java as a long): nothing is too new to be forgotten
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
 
@@ -64,15 +66,18 @@ class Warehouse:
     """The tables of one deployment: `<path>/<table>` or `catalog.schema.table`.
 
     shared: tables that lie in another warehouse; this one reads them there, and never writes them
+    private: its folder is made for nobody but who runs the job
     """
 
-    def __init__(self, spark: SparkSession, settings: WarehouseSettings, shared: Mapping[str, "Warehouse"] | None = None) -> None:
+    def __init__(
+        self, spark: SparkSession, settings: WarehouseSettings, shared: Mapping[str, "Warehouse"] | None = None, *, private: bool = False
+    ) -> None:
         self.spark = spark
         self.settings = settings
         self.shared = shared or {}
         self.path = settings.path if "://" in settings.path else os.path.abspath(settings.path)
         if "://" not in self.path:
-            _check_folder(Path(self.path))
+            _check_folder(Path(self.path), private)
         if settings.catalog:
             self._run(f"CREATE SCHEMA IF NOT EXISTS `{settings.catalog}`.`{settings.schema_name}`")
 
@@ -93,13 +98,19 @@ class Warehouse:
     def _folder(self, table: Table) -> str:
         return f"{self.shared.get(table.name, self).path}/{table.name}"
 
+    def holds(self, other: "Warehouse") -> bool:
+        """Whether the other's tables are, or lie among, this one's."""
+        if self.settings.catalog:
+            return (self.settings.catalog, self.settings.schema_name) == (other.settings.catalog, other.settings.schema_name)
+        return other.settings.catalog is None and f"{self.path}/".startswith(f"{other.path}/")
+
     def exists(self, table: Table) -> bool:
         if self.settings.catalog:
             return self.spark.catalog.tableExists(self.identifier(table))
         return DeltaTable.isDeltaTable(self.spark, self._folder(table))
 
-    def create(self, table: Table) -> None:
-        """Creates the table with its comments, NOT NULLs, CHECKs and layout, if it is not there.
+    def create(self, table: Table, marks: Mapping[str, str] | None = None) -> None:
+        """Creates the table with its comments, NOT NULLs, CHECKs, layout and `marks` (properties), if it is not there.
 
         One that an earlier version wrote gets the columns that it lacks, null in the rows that are there, and so without NOT NULL.
         """
@@ -122,12 +133,19 @@ class Warehouse:
             "delta.enableDeletionVectors": str(table.change_feed).lower(),
             "delta.enableChangeDataFeed": str(table.change_feed).lower(),
             **checks,
+            **(marks or {}),
         }
         pairs = ", ".join(f"{_quoted(key)} = {_quoted(value)}" for key, value in properties.items())
         self._run(
             f"CREATE TABLE IF NOT EXISTS {self.identifier(table)} ({columns}) USING DELTA {layout} "
             f"COMMENT {_quoted(table.comment)} TBLPROPERTIES ({pairs})"
         )
+
+    def property(self, table: Table, name: str) -> str | None:
+        """What the table's property of that name is."""
+        properties = self.delta(table).detail().select("properties").head()[0]  # type: ignore[index]
+        value = properties.get(name)
+        return None if value is None else str(value)
 
     def _complete(self, table: Table) -> None:
         there = set(self.read(table).columns)
@@ -220,6 +238,58 @@ class Warehouse:
         with self.noted(built_from):
             return self._merge(table, merge.whenNotMatchedInsert(values=values))
 
+    def delete(self, table: Table, keys: DataFrame) -> int:
+        """Deletes the rows that have the values of a row of `keys` in its columns; returns how many those were.
+
+        `keys` has few rows: they are broadcast, so that the others stay in the order and the files in which they lie. No condition names
+        them, so neither does the log. Where nothing is to be deleted there is no new version.
+        """
+        few = F.broadcast(keys)
+        count = self.read(table).join(few, on=keys.columns, how="left_semi").count()
+        if count:
+            same = " AND ".join(f"target.`{name}` = source.`{name}`" for name in keys.columns)
+            with self.noted(self.built_from(table) or None):
+                self._refuse_shared(table)
+                self.delta(table).alias("target").merge(few.alias("source"), same).whenMatchedDelete().execute()
+        return count
+
+    def purge(self, table: Table) -> None:
+        """Removes all that is not in the newest version: files, deleted rows in those that stay, the log of how it came about.
+
+        Whoever still reads an older version finds its files gone. What the table was last built from stays known.
+        """
+        self._refuse_shared(table)
+        name = self.identifier(table)
+        kept = self.built_from(table) or None
+        if self.property(table, "delta.enableDeletionVectors") == "true":
+            self._run(f"REORG TABLE {name} APPLY (PURGE)")
+        # VACUUM lists a table's folders in as many tasks as this says: 10,000 unless told otherwise, 45 seconds for one small table.
+        listed_by = 4 * self.spark.sparkContext.defaultParallelism
+        conf = {
+            "spark.databricks.delta.retentionDurationCheck.enabled": "false",
+            "spark.sql.sources.parallelPartitionDiscovery.parallelism": str(listed_by),
+        }
+        with self._configured(conf):
+            self._run(f"VACUUM {name} RETAIN 0 HOURS")
+        with self.noted(kept):  # a version whose log names no value of any row, for the ones before it to be forgotten
+            self._run(f"ALTER TABLE {name} SET TBLPROPERTIES ('foretaste.purged_at' = '{datetime.now(UTC):%Y-%m-%d %H:%M:%S}')")
+        self._forget_log(table)
+
+    def _forget_log(self, table: Table) -> None:
+        """Writes a checkpoint of the newest version, and removes the log before it, as Delta itself does where it is a month old."""
+        jvm = self.spark._jvm
+        assert jvm is not None
+        delta = jvm.org.apache.spark.sql.delta
+        log = delta.DeltaLog.forTable(self.spark._jsparkSession, self.location(table))
+        snapshot = log.update(False, jvm.scala.Option.empty(), jvm.scala.Option.empty())
+        log.checkpoint(snapshot, jvm.scala.Option.empty())
+        minute = getattr(getattr(delta, "TruncationGranularity$"), "MODULE$").MINUTE()
+        log.cleanUpExpiredLogs(snapshot, jvm.scala.Option.apply(_TO_COME_MS), minute)
+
+    def location(self, table: Table) -> str:
+        """The folder that the table lies in."""
+        return str(self.delta(table).detail().select("location").head()[0])  # type: ignore[index]
+
     @contextmanager
     def rows_per_group(self, number: int) -> Iterator[None]:
         """Parquet files written inside have row groups of `number` rows.
@@ -231,12 +301,18 @@ class Warehouse:
             "parquet.page.size.row.check.min": str(number),
             "parquet.page.size.row.check.max": str(number),
         }
-        for name, value in settings.items():
+        with self._configured(settings):
+            yield
+
+    @contextmanager
+    def _configured(self, conf: Mapping[str, str]) -> Iterator[None]:
+        """Spark's settings inside; the session's before and after."""
+        for name, value in conf.items():
             self.spark.conf.set(name, value)
         try:
             yield
         finally:
-            for name in settings:
+            for name in conf:
                 self.spark.conf.unset(name)
 
     def built_from(self, table: Table, version: int | None = None) -> dict[str, object]:
@@ -299,9 +375,9 @@ def _same_key(table: Table) -> str:
     return " AND ".join(f"target.`{name}` = source.`{name}`" for name in table.key)
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Path, private: bool) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700 if private else 0o777)
     except OSError as error:
         raise TableError(
             f"the warehouse cannot be reached: {error.strerror}", where=str(folder), fix="Set warehouse.path to a folder you may write to."

@@ -1,0 +1,88 @@
+"""Which jobs are at work in a warehouse: each says so in `<warehouse>/running`, as long as it lives.
+
+Delta keeps readers and writers apart, but what VACUUM removes is gone for a job that still reads it: jobs/erase.py waits for those that
+began before it. A job that was killed stops touching its file, and counts for nothing after STALE_S.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+FOLDER = "running"
+TOUCH_S = 20.0
+STALE_S = 180.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """steps: what it runs; since: when it began, UTC"""
+
+    steps: tuple[str, ...]
+    host: str
+    process: int
+    since: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{' and '.join(self.steps)} on {self.host} (process {self.process}) since {self.since}"
+
+
+@contextmanager
+def announced(root: str, steps: Sequence[str]) -> Iterator[None]:
+    """While inside, other jobs of the warehouse at `root` see this one. Nothing happens where it is no folder."""
+    if "://" in root:
+        yield
+        return
+    path = Path(root) / FOLDER / f"{uuid.uuid4().hex}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {"steps": list(steps), "host": socket.gethostname(), "process": os.getpid(), "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"}
+    path.write_text(json.dumps(about), encoding="utf-8")
+    ended = threading.Event()
+
+    def touch() -> None:
+        while not ended.wait(TOUCH_S):
+            path.touch()
+
+    thread = threading.Thread(target=touch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        path.unlink(missing_ok=True)
+
+
+def at_work(root: str, but: Sequence[str] = ()) -> list[Job]:
+    """The jobs that are at work in the warehouse at `root`, without those whose steps are all among `but`."""
+    jobs = []
+    for path in sorted(Path(root).glob(f"{FOLDER}/*.json")):
+        try:
+            if time.time() - path.stat().st_mtime > STALE_S:
+                path.unlink(missing_ok=True)
+                continue
+            about = json.loads(path.read_text(encoding="utf-8"))
+            job = Job(path=str(path), **{**about, "steps": tuple(about["steps"])})
+        except (OSError, ValueError, TypeError):  # it ends, or begins, at this moment
+            continue
+        if not set(job.steps) <= set(but):
+            jobs.append(job)
+    return jobs
+
+
+def still_at_work(jobs: Sequence[Job], seconds: float) -> list[Job]:
+    """Waits until those jobs ended, at most so long; which of them have not."""
+    until = time.monotonic() + seconds
+    while True:
+        left = [job for job in jobs if Path(job.path).exists() and time.time() - Path(job.path).stat().st_mtime <= STALE_S]
+        if not left or time.monotonic() >= until:
+            return left
+        time.sleep(min(1.0, max(0.0, until - time.monotonic())))
