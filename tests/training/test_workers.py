@@ -1,5 +1,7 @@
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,10 +18,10 @@ from pyspark.sql import SparkSession
 
 from foretaste.errors import FeedError, TrainingError
 from foretaste.settings import TrainingSettings
-from foretaste.training import messages, workers
+from foretaste.training import messages, stalls, workers
 from foretaste.training.plan import Fitted, Plan
 from foretaste.training.ranks import Alone
-from foretaste.training.slots import check_slots, task_slots, threads_of
+from foretaste.training.slots import check_slots, slots_left, task_slots, threads_of
 from foretaste.training.workers import launch
 from tests.training import toys
 
@@ -94,6 +96,69 @@ def test_a_killed_rank_of_horovodrun_is_started_again_and_the_fit_is_still_that_
     assert_same_fit(both, alone)
 
 
+@pytest.mark.cluster
+def test_a_rank_that_hangs_is_ended_and_training_goes_on(tmp_path: Path) -> None:
+    plan = on_disk(tmp_path, "stopped", fit={"epochs": 20, "patience": 20})
+
+    def stop_a_rank() -> None:
+        while not list(Path(plan.folder).glob("epoch-*.json")):
+            time.sleep(0.05)
+        os.kill(_ranks_of(plan)[0], signal.SIGSTOP)
+
+    threading.Thread(target=stop_a_rank).start()
+    stall = timedelta(seconds=3)
+    both = launch(plan, TrainingSettings(launcher="horovodrun", workers=2, threads=1, stall_timeout=stall), report=toys.quiet)
+    assert len(both.history) == 20
+    [note] = both.notes
+    assert re.search(r"rank [01] on \S+ waited for the other ranks for [34] s; likely one of them hangs or was stopped", note)
+    assert not _ranks_of(plan)
+
+
+def test_a_rank_that_gets_no_rows_says_so_before_those_that_wait_for_it(tmp_path: Path) -> None:
+    messages.write_stall(tmp_path, 0, stalls.OTHERS, 600.2)
+    messages.write_stall(tmp_path, 1, stalls.ROWS, 600.4)
+    said = f"rank 1 on {socket.gethostname()} waited for rows for 600 s; likely the storage that holds the table does not answer"
+    assert messages.read_stall(tmp_path) == said
+    messages.clear(tmp_path)
+    assert messages.read_stall(tmp_path) == ""
+
+
+def test_what_goes_on_is_no_stall() -> None:
+    told: list[str] = []
+    watch = stalls.Watch(0.2, lambda what, seconds: told.append(what))
+    for _ in range(10):
+        watch.doing(stalls.ROWS)
+        time.sleep(0.05)
+    assert told == []
+    time.sleep(0.5)
+    assert told == [stalls.ROWS]
+    watch.close()
+
+
+@pytest.mark.parametrize(("free", "left"), [([1], 1), ([2], None), ([None], None), ([0], None), ([1, 2], None)])
+def test_fewer_ranks_where_room_for_the_others_does_not_come_back(free: list[int | None], left: int | None) -> None:
+    """With room for two, for one, for any number, for none, and for one and then for two."""
+    answers = [*free, *free[-1:] * 100]
+    assert slots_left(2, lambda: answers.pop(0), wait_s=0.6) == left
+
+
+def test_training_goes_on_with_the_ranks_that_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spark: SparkSession) -> None:
+    started: list[int] = []
+
+    def dies_once(plan: Plan, training: TrainingSettings, spark: object) -> None:
+        started.append(training.workers)
+        if len(started) == 1:
+            raise workers.RankLostError("exit 137")
+        Path(plan.folder, messages.FITTED).write_text(workers.fit(plan, Alone(), toys.quiet).to_json())
+
+    monkeypatch.setattr(workers, "_run_in_spark", dies_once)
+    monkeypatch.setattr(workers, "check_slots", lambda *_: None)
+    monkeypatch.setattr(workers, "slots_left", lambda *_: 1)
+    fitted = launch(on_disk(tmp_path, "fewer", fit={"epochs": 1}), TrainingSettings(launcher="spark", workers=2), spark, report=toys.quiet)
+    assert started == [2, 1]
+    assert fitted.notes[1] == "a machine is gone: 1 rank goes on, with the same rows a step in all"
+
+
 def _ranks_of(plan: Plan) -> list[int]:
     """The ranks' own processes (horovodrun's have the plan on their command line too)."""
     found = []
@@ -111,6 +176,9 @@ class OneOfTwo(Alone):
     """Rank 1 of two that never meets the other."""
 
     rank, size, local_rank = 1, 2, 1
+
+    def watch(self, seconds: float, folder: Path) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -292,6 +292,8 @@ class TrainingSettings(Strict):
     """How training is run: `launcher` starts `workers` ranks, each with `threads` CPU threads.
 
     own_cores: each rank keeps to cores of its own: ranks wait less for one another, on a machine that nobody else uses
+    max_restarts: how often lost ranks are started again, from the last checkpoint, and fewer of them where a machine is gone for good
+    start_timeout: until all ranks are there; stall_timeout: a rank that waits longer (for rows, for others), or computes, counts as lost
     """
 
     launcher: Literal["spark", "horovodrun", "single"] = "single"
@@ -302,6 +304,7 @@ class TrainingSettings(Strict):
     resume: bool = True
     max_restarts: int = Field(default=2, ge=0)
     start_timeout: Span = timedelta(minutes=5)
+    stall_timeout: Span = timedelta(minutes=10)
     network_interface: str | None = None
 
     @model_validator(mode="after")

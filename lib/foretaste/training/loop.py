@@ -34,6 +34,7 @@ from foretaste.training.descent import Descent
 from foretaste.training.judge import Verdict, judge_for, together
 from foretaste.training.plan import Fitted, Plan
 from foretaste.training.ranks import Ranks
+from foretaste.training.stalls import COMPUTING, ROWS
 
 Report = Callable[[str], None]
 Feed = Callable[..., Any]  # as feed.batches: a generator of Batch
@@ -269,9 +270,13 @@ class _Fit:
             shuffle=shuffle,
             drop_uneven=drop_uneven,
         )
+        self.ranks.doing(ROWS)
         with closing(rows):  # ends its threads
             for batch in rows:
+                self.ranks.doing(COMPUTING)
                 yield batch.map(lambda array: array.to(self.device, non_blocking=True))
+                self.ranks.doing(ROWS)
+        self.ranks.doing(COMPUTING)
 
     def _best_weights(self, state: State) -> str:
         """Leaves the best epoch's weights in the model and in the folder; the path of the file."""

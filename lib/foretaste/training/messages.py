@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from foretaste import errors
 from foretaste.errors import ForetasteError, TrainingError
 from foretaste.training.checkpoints import write
 from foretaste.training.plan import Fitted
+from foretaste.training.stalls import CAUSES
 
 LINES = "ranks.lines"  # what rank 0 reports
 OUTPUT = "ranks.log"  # what else ranks print
@@ -22,7 +24,7 @@ _ERROR = re.compile(r"^(?:\[\d+\]<stderr>:)?((?:\w+\.)*\w+(?:Error|Exception): .
 
 def clear(folder: Path) -> None:
     """Forgets what earlier ranks said."""
-    for stale in (*folder.glob("error-*.json"), *(folder / name for name in (LINES, OUTPUT, FITTED))):
+    for stale in (*folder.glob("error-*.json"), *folder.glob("stall-*.json"), *(folder / name for name in (LINES, OUTPUT, FITTED))):
         stale.unlink(missing_ok=True)
 
 
@@ -41,6 +43,18 @@ def raise_fault(folder: Path) -> None:
     for path in sorted(folder.glob("error-*.json"))[:1]:
         fault = json.loads(path.read_text(encoding="utf-8"))
         raise getattr(errors, fault["kind"])(fault["what"], where=fault["where"], fix=fault["fix"])
+
+
+def write_stall(folder: Path, rank: int, what: str, seconds: float) -> None:
+    """Leaves word of a rank that ends itself, since it has done nothing but `what` (one of stalls.CAUSES) for so long."""
+    said = f"rank {rank} on {socket.gethostname()} {what} for {seconds:.0f} s; likely {CAUSES[what]}"
+    write(folder / f"stall-{list(CAUSES).index(what)}-{rank:04d}.json", json.dumps(said).encode())
+
+
+def read_stall(folder: Path) -> str:
+    """What a rank said that ended itself: first of those that did not just wait for others."""
+    paths = sorted(folder.glob("stall-*.json"))
+    return str(json.loads(paths[0].read_text(encoding="utf-8"))) if paths else ""
 
 
 def read_fitted(folder: Path) -> Fitted:

@@ -22,6 +22,7 @@ class Plan:
     train, valid: pinned rows; without valid it fits all its epochs and judges nothing
     folder:  where checkpoints and weights go: all ranks and the driver see it
     threads: CPU threads a rank; None leaves it to torch; own_cores: which no other rank of the machine may use
+    stall_s: seconds after which a rank that does nothing ends itself
     last_epoch: where it ends, if before fit.epochs; the schedule is still that of all of them
     leave_out_seen: items of a row's history are no candidates when it is judged
     tables:  a safetensors file, or None: `popularity` (num_items - FIRST_INDEX,), how often each item is a target, positive;
@@ -49,6 +50,7 @@ class Plan:
     folder: str
     threads: int | None = None
     own_cores: bool = False
+    stall_s: float = 600.0
     last_epoch: int | None = None
     leave_out_seen: bool = False
     tables: str | None = None

@@ -21,6 +21,10 @@ class Ranks(Protocol):
         """Rank 0's data, on every rank."""
         ...
 
+    def doing(self, what: str) -> None:
+        """From now on this rank does `what` (see stalls.py), until it says otherwise or adds up."""
+        ...
+
 
 class Alone:
     """One process."""
@@ -34,3 +38,6 @@ class Alone:
 
     def broadcast(self, data: bytes) -> bytes:
         return data
+
+    def doing(self, what: str) -> None:
+        pass

@@ -26,6 +26,16 @@ def check_slots(workers: int, slots: Callable[[], int | None]) -> None:
         time.sleep(0.5)
 
 
+def slots_left(workers: int, slots: Callable[[], int | None], wait_s: float = WAIT_S) -> int | None:
+    """How many ranks Spark has room for, where that is fewer than `workers` and stays so for `wait_s`; None where all have, or none has."""
+    deadline = time.monotonic() + wait_s
+    while (free := slots()) is not None and free < workers:
+        if time.monotonic() > deadline:
+            return free or None
+        time.sleep(0.5)
+    return None
+
+
 def task_slots(spark: "SparkSession") -> int | None:
     """Tasks that Spark can run at once; None where executors come and go."""
     if setting(spark, "spark.dynamicAllocation.enabled", "false") == "true":

@@ -28,7 +28,8 @@ from foretaste.training.checkpoints import write
 from foretaste.training.loop import Report, fit
 from foretaste.training.plan import Fitted, Plan
 from foretaste.training.ranks import Alone
-from foretaste.training.slots import check_slots, num_cores, task_slots, threads_of
+from foretaste.training.slots import check_slots, num_cores, slots_left, task_slots, threads_of
+from foretaste.training.stalls import COMPUTING, OTHERS, Watch, end
 
 if TYPE_CHECKING:  # ranks need no Spark
     from pyspark.sql import SparkSession
@@ -59,7 +60,7 @@ def launch(plan: Plan, training: TrainingSettings, spark: "SparkSession | None" 
         threads = training.threads or threads_of(spark, training.workers)
     else:
         threads = training.threads or max(1, num_cores() // training.workers)
-    plan = replace(plan, threads=threads, own_cores=training.own_cores)
+    plan = replace(plan, threads=threads, own_cores=training.own_cores, stall_s=training.stall_timeout.total_seconds())
     return _persist(plan, training, spark, report)
 
 
@@ -67,6 +68,7 @@ def _persist(plan: Plan, training: TrainingSettings, spark: "SparkSession | None
     """Runs the ranks until they end well, or a fault is theirs, or they died once too often."""
     folder = Path(plan.folder)
     lost: list[str] = []
+    times = 0
     while True:
         messages.clear(folder)
         try:
@@ -79,15 +81,20 @@ def _persist(plan: Plan, training: TrainingSettings, spark: "SparkSession | None
             return replace(fitted, notes=(*fitted.notes, *lost))
         except RankLostError as error:
             messages.raise_fault(folder)
-            why = " ".join(part for part in (str(error), messages.last_words(folder)) if part)
+            why = messages.read_stall(folder) or " ".join(part for part in (str(error), messages.last_words(folder)) if part)
             lost.append(f"a rank was lost ({why}); training went on from the last checkpoint")
-            if len(lost) > training.max_restarts:
+            times += 1
+            if times > training.max_restarts:
                 raise TrainingError(
-                    f"ranks were lost {len(lost)} times, the last time: {why}",
+                    f"ranks were lost {times} times, the last time: {why}",
                     where=plan.task,
                     fix=f"Read {folder / messages.OUTPUT}; more memory a worker may help. Training goes on from its last checkpoint.",
                 ) from error
-            report(f"{plan.task}: {lost[-1]}, restart {len(lost)} of {training.max_restarts}")
+            report(f"{plan.task}: {lost[-1]}, restart {times} of {training.max_restarts}")
+            if training.launcher == "spark" and spark is not None and (left := slots_left(training.workers, lambda: task_slots(spark))):
+                training = training.model_copy(update={"workers": left})
+                lost.append(f"a machine is gone: {left} {'rank goes' if left == 1 else 'ranks go'} on, with the same rows a step in all")
+                report(f"{plan.task}: {lost[-1]}")
 
 
 class RankLostError(Exception):
@@ -215,9 +222,24 @@ class HorovodRanks:
         self._hvd = hvd
         self.rank, self.size, self.local_rank = hvd.rank(), hvd.size(), hvd.local_rank()
         self._on_gpu = bool(hvd.nccl_built())
+        self._watch: Watch | None = None
+
+    def watch(self, seconds: float, folder: Path) -> None:
+        """From now on this rank ends itself, with word in `folder`, if it does the same for so long."""
+
+        def on_stall(what: str, waited: float) -> None:
+            messages.write_stall(folder, self.rank, what, waited)
+            end()
+
+        self._watch = Watch(seconds, on_stall)
+
+    def doing(self, what: str) -> None:
+        if self._watch is not None:
+            self._watch.doing(what)
 
     def add_up(self, tensors: Sequence[Tensor], name: str) -> None:
         """A constant `name` lets Horovod remember how the tensors go together."""
+        self.doing(OTHERS)
         sent = [tensor if self._on_gpu or not tensor.is_cuda else tensor.cpu() for tensor in tensors]
         handle = self._hvd.grouped_allreduce_async_(sent, name=name, op=self._hvd.Sum)
         while not self._hvd.poll(handle):  # Horovod's own waiting takes a whole core from the rank that it waits for
@@ -226,18 +248,23 @@ class HorovodRanks:
         for tensor, summed in zip(tensors, sent, strict=True):
             if tensor is not summed:
                 tensor.copy_(summed)
+        self.doing(COMPUTING)
 
     def broadcast(self, data: bytes) -> bytes:
+        self.doing(OTHERS)
         length = torch.tensor([len(data)], dtype=torch.int64)
         self._hvd.broadcast_(length, root_rank=0, name="length")
         sent = torch.zeros(int(length), dtype=torch.uint8)
         if self.rank == 0:
             sent.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
         self._hvd.broadcast_(sent, root_rank=0, name="bytes")
+        self.doing(COMPUTING)
         return sent.numpy().tobytes()
 
     def close(self) -> None:
         """Leaves; ranks that still wait for this one get an error."""
+        if self._watch is not None:
+            self._watch.close()
         self._hvd.shutdown()
 
 
@@ -249,6 +276,7 @@ def run_rank(text: str) -> None:
     folder = Path(plan.folder)
     folder.mkdir(parents=True, exist_ok=True)
     ranks = HorovodRanks()
+    ranks.watch(plan.stall_s, folder)
     if plan.own_cores:
         _keep_to_own_cores(ranks.local_rank, plan.threads or 1)
     try:
