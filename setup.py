@@ -32,6 +32,7 @@ setup(
         "setuptools<70",  # petastorm needs pkg_resources as it was
         "lifetimes>=0.11",
         "mlflow>=3.17",
+        "packaging>=24",
         "pydantic>=2.14",
         "pyyaml>=6",
         "rich>=15",

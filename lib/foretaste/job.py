@@ -60,6 +60,33 @@ def _run(
             after(warehouse, settings, console)
 
 
+def diagnose() -> None:
+    """The doctor's command line: code 1 where a check failed."""
+
+    def main(
+        config: Annotated[Path, typer.Option(help="the deployment's YAML, such as conf/demo.yaml")],
+        overrides: Annotated[list[str] | None, typer.Option("--set", help="a setting on top: key.sub=value; may be repeated")] = None,
+    ) -> None:
+        from foretaste.doctor import examine, shown  # it imports what all jobs together do, and each of them only its own
+
+        try:
+            settings = settings_module.load(config, overrides or ())
+        except ForetasteError as error:
+            _fail(error, debug=False)
+        findings = []
+        for finding in examine(settings):
+            console.print(f"[dim]{finding.name} …[/dim]", highlight=False)
+            findings.append(finding)
+        shown(findings, console)
+        if not all(finding.ok for finding in findings):
+            raise typer.Exit(1)
+
+    main.__doc__ = sys.modules["__main__"].__doc__
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    app()
+
+
 def show(report: StepReport, seconds: float) -> None:
     """One line for what went in and out, and one for each note."""
     into = ", ".join(f"{count:,} {name}" for name, count in report.read.items())

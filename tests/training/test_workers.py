@@ -145,13 +145,13 @@ def test_fewer_ranks_where_room_for_the_others_does_not_come_back(free: list[int
 def test_training_goes_on_with_the_ranks_that_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spark: SparkSession) -> None:
     started: list[int] = []
 
-    def dies_once(plan: Plan, training: TrainingSettings, spark: object) -> None:
+    def dies_once(text: str, folder: Path, threads: int, training: TrainingSettings, spark: object) -> None:
         started.append(training.workers)
         if len(started) == 1:
             raise workers.RankLostError("exit 137")
-        Path(plan.folder, messages.FITTED).write_text(workers.fit(plan, Alone(), toys.quiet).to_json())
+        (folder / messages.FITTED).write_text(workers.fit(Plan.from_json(text), Alone(), toys.quiet).to_json())
 
-    monkeypatch.setattr(workers, "_run_in_spark", dies_once)
+    monkeypatch.setattr(workers, "_run", dies_once)
     monkeypatch.setattr(workers, "check_slots", lambda *_: None)
     monkeypatch.setattr(workers, "slots_left", lambda *_: 1)
     fitted = launch(on_disk(tmp_path, "fewer", fit={"epochs": 1}), TrainingSettings(launcher="spark", workers=2), spark, report=toys.quiet)
@@ -189,13 +189,13 @@ def test_an_error_inside_a_rank_is_told_as_it_is(tmp_path: Path, monkeypatch: py
     (tmp_path / "rows" / "train.parquet").unlink()
     monkeypatch.setattr(workers, "HorovodRanks", OneOfTwo)
 
-    def runs(plan: Plan, training: TrainingSettings) -> None:
+    def runs(text: str, *_: object) -> None:
         try:
-            workers.run_rank(plan.to_json())
+            workers.run_rank(text)
         except FeedError as error:
             raise workers.RankLostError("horovodrun ended with code 1") from error
 
-    monkeypatch.setattr(workers, "_run_horovodrun", runs)
+    monkeypatch.setattr(workers, "_run", runs)
     with pytest.raises(FeedError, match=r"^a file of the pinned version is gone .*train.parquet"):
         launch(plan, TrainingSettings(launcher="horovodrun", workers=2), report=toys.quiet)
 
@@ -204,15 +204,15 @@ def test_a_fault_of_our_own_code_names_the_rank(tmp_path: Path, monkeypatch: pyt
     def broken(*_: object) -> Fitted:
         raise ZeroDivisionError("division by zero")
 
-    def runs(plan: Plan, training: TrainingSettings) -> None:
+    def runs(text: str, *_: object) -> None:
         try:
-            workers.run_rank(plan.to_json())
+            workers.run_rank(text)
         except ZeroDivisionError as error:
             raise workers.RankLostError("horovodrun ended with code 1") from error
 
     monkeypatch.setattr(workers, "HorovodRanks", OneOfTwo)
     monkeypatch.setattr(workers, "fit", broken)
-    monkeypatch.setattr(workers, "_run_horovodrun", runs)
+    monkeypatch.setattr(workers, "_run", runs)
     with pytest.raises(TrainingError, match=r"^rank 1 failed: ZeroDivisionError: division by zero \(rank 1\)\."):
         launch(toys.plan(tmp_path), TrainingSettings(launcher="horovodrun", workers=2), report=toys.quiet)
 
@@ -220,11 +220,11 @@ def test_a_fault_of_our_own_code_names_the_rank(tmp_path: Path, monkeypatch: pyt
 def test_ranks_that_die_too_often_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     starts: list[int] = []
 
-    def dies(plan: Plan, training: TrainingSettings) -> None:
+    def dies(text: str, folder: Path, *_: object) -> None:
         starts.append(1)
         raise workers.RankLostError("horovodrun ended with code 1")
 
-    monkeypatch.setattr(workers, "_run_horovodrun", dies)
+    monkeypatch.setattr(workers, "_run", dies)
     settings = TrainingSettings(launcher="horovodrun", workers=2, max_restarts=2)
     with pytest.raises(TrainingError, match=r"ranks were lost 3 times, the last time: horovodrun ended with code 1 \(interest\)"):
         launch(toys.plan(tmp_path / "folder"), settings, report=toys.quiet)
@@ -232,17 +232,17 @@ def test_ranks_that_die_too_often_end_it(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_what_a_rank_printed_last_is_part_of_the_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def dies(plan: Plan, training: TrainingSettings) -> None:
+    def dies(text: str, folder: Path, *_: object) -> None:
         printed = [
             "[1]<stderr>:Traceback (most recent call last):",
             "[1]<stderr>:ModuleNotFoundError: No module named 'foretaste'",
             "[0]<stderr>:horovod.common.exceptions.HorovodInternalError: Horovod has been shut down.",
             "exit code 1",
         ]
-        (Path(plan.folder) / messages.OUTPUT).write_text("\n".join(printed))
+        (folder / messages.OUTPUT).write_text("\n".join(printed))
         raise workers.RankLostError("horovodrun ended with code 1")
 
-    monkeypatch.setattr(workers, "_run_horovodrun", dies)
+    monkeypatch.setattr(workers, "_run", dies)
     with pytest.raises(TrainingError, match=r"ended with code 1 ModuleNotFoundError: No module named 'foretaste' \(interest\)"):
         launch(toys.plan(tmp_path), TrainingSettings(launcher="horovodrun", workers=2, max_restarts=0), report=toys.quiet)
 
@@ -251,16 +251,16 @@ def test_a_rank_error_from_before_is_not_told_again(tmp_path: Path, monkeypatch:
     plan = toys.plan(tmp_path)
     (tmp_path / "error-0000.json").write_text('{"kind": "FeedError", "what": "old", "where": "", "fix": ""}')
 
-    def dies(plan: Plan, training: TrainingSettings) -> None:
+    def dies(text: str, folder: Path, *_: object) -> None:
         raise workers.RankLostError("horovodrun ended with code 1")
 
-    monkeypatch.setattr(workers, "_run_horovodrun", dies)
+    monkeypatch.setattr(workers, "_run", dies)
     with pytest.raises(TrainingError, match="ranks were lost 1 times"):
         launch(plan, TrainingSettings(launcher="horovodrun", workers=2, max_restarts=0), report=toys.quiet)
 
 
 def test_ranks_whose_folder_is_not_ours_are_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_run_horovodrun", lambda plan, training: None)
+    monkeypatch.setattr(workers, "_run", lambda *_: None)
     with pytest.raises(TrainingError, match=r"what they wrote is not here .*a folder that the driver and all workers share"):
         launch(toys.plan(tmp_path / "folder"), TrainingSettings(launcher="horovodrun", workers=2), report=toys.quiet)
 

@@ -5,10 +5,13 @@
 Ranks and driver talk through the plan's folder (see messages.py).
 """
 
+import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -73,10 +76,7 @@ def _persist(plan: Plan, training: TrainingSettings, spark: "SparkSession | None
         messages.clear(folder)
         try:
             with messages.relayed(folder, report):
-                if training.launcher == "spark":
-                    _run_in_spark(plan, training, spark)
-                else:
-                    _run_horovodrun(plan, training)
+                _run(plan.to_json(), folder, plan.threads, training, spark)
             fitted = messages.read_fitted(folder)
             return replace(fitted, notes=(*fitted.notes, *lost))
         except RankLostError as error:
@@ -101,10 +101,49 @@ class RankLostError(Exception):
     """Ranks ended without a result and without an error of their own: killed, or out of reach."""
 
 
+def try_ranks(parent: Path, training: TrainingSettings, spark: "SparkSession | None" = None) -> list[str]:
+    """Starts ranks that add up their numbers and nothing else; the host of each. TrainingError where that does not come out.
+
+    parent: a folder that all ranks see
+    """
+    if training.launcher == "spark" and spark is not None:
+        check_slots(training.workers, lambda: task_slots(spark))
+    folder = Path(tempfile.mkdtemp(prefix=".doctor-ranks-", dir=parent))
+    text = json.dumps({"trial": str(folder)})
+    try:
+        _run(text, folder, 1, training, spark)
+        told = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("trial-*.json"))]
+    except RankLostError as error:
+        why = " ".join(part for part in (str(error), messages.last_words(folder)) if part)
+        raise TrainingError(
+            f"{training.workers} ranks could not add up their numbers: {why}",
+            where=f"training.launcher {training.launcher}",
+            fix="Name training.network_interface (lo on one machine), and let machines reach one another on all ports.",
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    wanted = training.workers * (training.workers - 1) / 2
+    if [each["sum"] for each in told] != [wanted] * training.workers:
+        raise TrainingError(
+            f"{len(told)} of {training.workers} ranks answered, and not all with the same sum",
+            where=f"training.launcher {training.launcher}",
+            fix="Set warehouse.path to a folder that the driver and all workers share.",
+        )
+    return [str(each["host"]) for each in told]
+
+
 # ---- the driver's side -------------------------------------------------------------------------------------------------------
 
 
-def _run_in_spark(plan: Plan, training: TrainingSettings, spark: "SparkSession | None") -> None:
+def _run(text: str, folder: Path, threads: int | None, training: TrainingSettings, spark: "SparkSession | None") -> None:
+    if training.launcher == "spark":
+        _run_in_spark(text, folder, threads, training, spark)
+    else:
+        _run_horovodrun(text, folder, threads, training)
+
+
+def _run_in_spark(text: str, folder: Path, threads: int | None, training: TrainingSettings, spark: "SparkSession | None") -> None:
+    """Ranks of what `text` says (see `run_rank`), as Spark tasks."""
     import horovod.spark
     from horovod.runner.common.util.timeout import TimeoutException
 
@@ -112,14 +151,14 @@ def _run_in_spark(plan: Plan, training: TrainingSettings, spark: "SparkSession |
     context = spark.sparkContext
     # A package sent by --py-files is in the working folder of executors; in a local session it is where it is here.
     paths = [str(Path(foretaste.__file__).parents[1]), *(os.path.join(".", name) for name in context._python_includes or ())]
-    with (Path(plan.folder) / messages.OUTPUT).open("a", encoding="utf-8") as output, _interruptible() as interrupted:
+    with (folder / messages.OUTPUT).open("a", encoding="utf-8") as output, _interruptible() as interrupted:
         try:
             horovod.spark.run(
                 _shipped(paths),
-                args=(plan.to_json(),),
+                args=(text,),
                 num_proc=training.workers,
                 start_timeout=int(training.start_timeout.total_seconds()),
-                env=_environment(plan.threads),
+                env=_environment(threads),
                 stdout=output,
                 stderr=output,
                 verbose=0,
@@ -152,10 +191,10 @@ def _shipped(paths: Sequence[str]) -> Callable[[str], None]:
     return rank
 
 
-def _run_horovodrun(plan: Plan, training: TrainingSettings) -> None:
-    folder = Path(plan.folder)
+def _run_horovodrun(text: str, folder: Path, threads: int | None, training: TrainingSettings) -> None:
+    """Ranks of what `text` says (see `run_rank`), on this machine."""
     path = folder / "plan.json"
-    write(path, plan.to_json().encode())
+    write(path, text.encode())
     number = str(training.workers)
     command = [sys.executable, "-m", "horovod.runner.launch", "--gloo", "-np", number, "-H", f"localhost:{number}"]
     command += ["--start-timeout", str(int(training.start_timeout.total_seconds()))]
@@ -164,7 +203,7 @@ def _run_horovodrun(plan: Plan, training: TrainingSettings) -> None:
     command += [sys.executable, "-m", "foretaste.training.workers", str(path)]
     here = str(Path(foretaste.__file__).parents[1])
     search = os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH", "")) if part)
-    environment = os.environ | _environment(plan.threads) | {"PYTHONPATH": search}
+    environment = os.environ | _environment(threads) | {"PYTHONPATH": search}
     with (folder / messages.OUTPUT).open("a", encoding="utf-8") as output:
         ended = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
     if ended.returncode != 0:
@@ -269,9 +308,15 @@ class HorovodRanks:
 
 
 def run_rank(text: str) -> None:
-    """One rank of the plan in `text`. Rank 0 leaves its result in the folder; a fault of a rank's own is left there too."""
+    """One rank of the plan in `text`. Rank 0 leaves its result in the folder; a fault of a rank's own is left there too.
+
+    Where `text` is a trial's, the rank adds up its number, and leaves the sum.
+    """
     from horovod.common.exceptions import HorovodInternalError
 
+    if "trial" in (asked := json.loads(text)):
+        _try(Path(asked["trial"]))
+        return
     plan = Plan.from_json(text)
     folder = Path(plan.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -291,6 +336,14 @@ def run_rank(text: str) -> None:
         raise
     finally:
         ranks.close()
+
+
+def _try(folder: Path) -> None:
+    ranks = HorovodRanks()
+    number = torch.tensor([float(ranks.rank)])
+    ranks.add_up([number], "trial")
+    write(folder / f"trial-{ranks.rank:04d}.json", json.dumps({"host": socket.gethostname(), "sum": float(number)}).encode())
+    ranks.close()
 
 
 def _keep_to_own_cores(local_rank: int, threads: int) -> None:
