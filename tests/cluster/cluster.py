@@ -18,28 +18,69 @@ STOP_SECONDS = 10
 QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # they live for seconds: not worth compiling well
 
 
+class Cluster:
+    """A master and its workers. url: the master's spark://…"""
+
+    def __init__(self, folder: str, cores: int, memory: str) -> None:
+        self.folder, self.cores, self.memory = folder, cores, memory
+        self.log = Path(folder, "master.log")
+        self.master = _start("master.Master", ["--port", "0"], self.log, folder)
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self._started = 0
+
+    @property
+    def processes(self) -> list[subprocess.Popen[bytes]]:
+        return [self.master, *self.workers]
+
+    def await_master(self) -> None:
+        self.url = _wait_for(r"Starting Spark master at (spark://\S+)", 1, self.processes, self.log)[0]
+
+    def add_workers(self, number: int) -> None:
+        """Starts more, and waits until they are registered."""
+        before = len(re.findall("Registering worker", self.log.read_text(encoding="utf-8", errors="replace")))
+        for _ in range(number):
+            self._started += 1
+            options = [
+                "--port",
+                "0",
+                "--cores",
+                str(self.cores),
+                "--memory",
+                self.memory,
+                "--work-dir",
+                f"{self.folder}/work-{self._started}",
+            ]
+            log = self.log.with_name(f"worker-{self._started}.log")
+            self.workers.append(_start("worker.Worker", [*options, self.url], log, self.folder))
+        _wait_for(r"Registering worker (\S+)", before + number, self.processes, self.log)
+
+    def mend(self) -> None:
+        """Starts a worker in place of each that was killed."""
+        dead = [worker for worker in self.workers if worker.poll() is not None]
+        for worker in dead:
+            with suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)
+            self.workers.remove(worker)
+        if dead:
+            self.add_workers(len(dead))
+
+
 @contextmanager
-def standalone_cluster(workers: int = 2, *, cores: int = 1, memory: str = "2g") -> Iterator[str]:
-    """Starts a master and `workers` workers of `cores` and `memory` each; yields the master's spark:// URL once all are registered.
+def standalone_cluster(workers: int = 2, *, cores: int = 1, memory: str = "2g") -> Iterator[Cluster]:
+    """Starts a master and `workers` workers of `cores` and `memory` each; yields them once all are registered.
 
     Ports are free ones that Spark picks itself. All processes have ended when the context closes, however it closes.
     RuntimeError with the end of the log if one of them does not start.
     """
     with tempfile.TemporaryDirectory(prefix="spark-cluster-") as folder:
-        log = Path(folder, "master.log")
         Path(folder, "local").mkdir()  # two workers that make it at the same moment fail: one finds it neither there nor makable
-        processes: list[subprocess.Popen[bytes]] = []
+        cluster = Cluster(folder, cores, memory)
         try:
-            processes.append(_start("master.Master", ["--port", "0"], log, folder))
-            url = _wait_for(r"Starting Spark master at (spark://\S+)", 1, processes, log)[0]
-            for number in range(workers):
-                worker_log = log.with_name(f"worker-{number}.log")
-                options = ["--port", "0", "--cores", str(cores), "--memory", memory, "--work-dir", f"{folder}/work-{number}", url]
-                processes.append(_start("worker.Worker", options, worker_log, folder))
-            _wait_for(r"Registering worker (\S+)", workers, processes, log)
-            yield url
+            cluster.await_master()
+            cluster.add_workers(workers)
+            yield cluster
         finally:
-            _stop(processes)
+            _stop(cluster.processes)
 
 
 def spark_environment() -> dict[str, str]:

@@ -32,8 +32,8 @@ def test_executors_import_the_packed_zip(tmp_path: Path) -> None:
     subprocess.run(["make", "-s", "-C", str(ROOT), "zip", f"DIST={tmp_path}"], check=True)
     job = tmp_path / "job.py"
     job.write_text(JOB, encoding="utf-8")
-    with standalone_cluster(workers=2) as master:
-        submit = [str(SPARK_HOME / "bin/spark-submit"), "--master", master, "--properties-file", str(ROOT / "conf/spark/cluster.conf")]
+    with standalone_cluster(workers=2) as cluster:
+        submit = [str(SPARK_HOME / "bin/spark-submit"), "--master", cluster.url, "--properties-file", str(ROOT / "conf/spark/cluster.conf")]
         small = ["spark.executor.memory=1g", "spark.executor.memoryOverhead=384m", "spark.executor.cores=1", "spark.driver.memory=1g"]
         options = [*small, f"spark.pyspark.python={sys.executable}", "spark.driver.host=127.0.0.1", "spark.ui.enabled=false"]
         run = subprocess.run(

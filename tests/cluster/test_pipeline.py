@@ -42,10 +42,10 @@ def rows_of(table: Path) -> pa.Table:
 def test_clicks_to_scores_on_a_standalone_cluster(tmp_path: Path) -> None:
     num_clicks = write_clicks(tmp_path / "clicks.txt")
     warehouse = tmp_path / "warehouse"
-    with standalone_cluster(workers=2) as master:
+    with standalone_cluster(workers=2) as cluster:
         run = subprocess.run(
             [
-                *(str(Path(sys.executable).with_name("spark-submit")), "--master", master),
+                *(str(Path(sys.executable).with_name("spark-submit")), "--master", cluster.url),
                 *("--conf", "spark.driver.host=127.0.0.1", "--conf", f"spark.pyspark.python={sys.executable}"),
                 *("--conf", "spark.ui.enabled=false", "--conf", "spark.executor.memory=1g"),
                 *(str(ROOT / "jobs" / "pipeline.py"), "--config", str(ROOT / "conf" / "clicks.yaml")),

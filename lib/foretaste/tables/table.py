@@ -3,14 +3,20 @@
 A table's own file defines its TABLE (columns, key, checks) beside its pure `build`; a Warehouse keeps tables by path or in a catalog.
 """
 
+import functools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
+from delta import exceptions as delta_exceptions
 from delta.tables import DeltaMergeBuilder, DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
@@ -23,6 +29,21 @@ from foretaste.settings import WarehouseSettings
 
 _TO_COME_MS = -(10**10)  # a time that is yet to come (and a number that is sent to Java as a long): nothing is too new to be forgotten
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+
+
+_CONFLICTS = (
+    delta_exceptions.DeltaConcurrentModificationException,
+    delta_exceptions.ConcurrentAppendException,
+    delta_exceptions.ConcurrentDeleteDeleteException,
+    delta_exceptions.ConcurrentDeleteReadException,
+    delta_exceptions.ConcurrentTransactionException,
+    delta_exceptions.ConcurrentWriteException,
+    delta_exceptions.MetadataChangedException,
+    delta_exceptions.ProtocolChangedException,
+)
+P = ParamSpec("P")
+R = TypeVar("R")
+_TRIES, _FIRST_PAUSE_S = 10, 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +81,26 @@ class Table:
     def select(self, rows: DataFrame) -> DataFrame:
         """`rows` with exactly this table's columns, cast to its types: the contract at the end of every build."""
         return rows.select(*[F.col(column.name).cast(column.type).alias(column.name) for column in self.columns])
+
+
+def _retried(write: Callable[Concatenate["Warehouse", Table, P], R]) -> Callable[Concatenate["Warehouse", Table, P], R]:
+    """Writes anew, from the version that is there by then, where another writer was first: Delta lets one of two that collide win."""
+
+    @functools.wraps(write)
+    def persistent(self: "Warehouse", table: Table, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        for attempt in range(1, _TRIES + 1):
+            try:
+                return write(self, table, *args, **kwargs)
+            except _CONFLICTS as error:
+                if attempt == _TRIES:
+                    raise TableError(
+                        f"others wrote {table.name} {_TRIES} times before this job could", where=self.identifier(table),
+                        fix="Run it again when fewer jobs write the same table.",
+                    ) from error  # fmt: skip
+                time.sleep(random.uniform(0.5, 1.5) * _FIRST_PAUSE_S * 2 ** min(attempt, 5))
+        raise AssertionError("unreachable")
+
+    return persistent
 
 
 class Warehouse:
@@ -109,6 +150,7 @@ class Warehouse:
             return self.spark.catalog.tableExists(self.identifier(table))
         return DeltaTable.isDeltaTable(self.spark, self._folder(table))
 
+    @_retried
     def create(self, table: Table, marks: Mapping[str, str] | None = None) -> None:
         """Creates the table with its comments, NOT NULLs, CHECKs, layout and `marks` (properties), if it is not there.
 
@@ -178,20 +220,24 @@ class Warehouse:
         changes = reader.table(self.identifier(table)) if self.settings.catalog else reader.format("delta").load(self._folder(table))
         return changes.select(*key).distinct()
 
+    @_retried
     def append(self, table: Table, rows: DataFrame, built_from: Mapping[str, object] | None = None) -> None:
         self.create(table)
         self._save(table, rows, "append", {}, built_from)
 
+    @_retried
     def overwrite(self, table: Table, rows: DataFrame, built_from: Mapping[str, object] | None = None) -> None:
         """Replaces all rows in one commit; readers see the old or the new ones, never a mixture."""
         self.create(table)
         self._save(table, rows, "overwrite", {}, built_from)
 
+    @_retried
     def replace_where(self, table: Table, rows: DataFrame, where: str, built_from: Mapping[str, object] | None = None) -> None:
         """Replaces the rows that meet `where` by `rows` (which must all meet it) in one commit."""
         self.create(table)
         self._save(table, rows, "overwrite", {"replaceWhere": where}, built_from)
 
+    @_retried
     def insert_new(self, table: Table, rows: DataFrame, within: str = "true") -> int:
         """Adds the rows whose key the table lacks, and returns how many those were.
 
@@ -201,6 +247,7 @@ class Warehouse:
         merge = self.delta(table).alias("target").merge(rows.alias("source"), f"{_same_key(table)} AND ({within})")
         return self._merge(table, merge.whenNotMatchedInsertAll())
 
+    @_retried
     def upsert(self, table: Table, rows: DataFrame) -> int:
         """Adds the rows whose key the table lacks and replaces those that differ; returns how many both are.
 
@@ -212,6 +259,7 @@ class Warehouse:
         merge = self.delta(table).alias("target").merge(changed.alias("source"), _same_key(table))
         return self._merge(table, merge.whenMatchedUpdateAll().whenNotMatchedInsertAll())
 
+    @_retried
     def replace_rows_of(
         self,
         table: Table,
@@ -235,9 +283,9 @@ class Warehouse:
         values: dict[str, str | SparkColumn] = {name: f"source.`{name}`" for name in table.names}
         merge = self.delta(table).alias("target").merge(source.alias("source"), _same_key(table))
         merge = merge.whenMatchedDelete(condition="source._is_there IS NULL").whenMatchedUpdate(set=values)
-        with self.noted(built_from):
-            return self._merge(table, merge.whenNotMatchedInsert(values=values))
+        return self._merge(table, merge.whenNotMatchedInsert(values=values), built_from)
 
+    @_retried
     def delete(self, table: Table, keys: DataFrame) -> int:
         """Deletes the rows that have the values of a row of `keys` in its columns; returns how many those were.
 
@@ -253,6 +301,7 @@ class Warehouse:
                 self.delta(table).alias("target").merge(few.alias("source"), same).whenMatchedDelete().execute()
         return count
 
+    @_retried
     def purge(self, table: Table) -> None:
         """Removes all that is not in the newest version: files, deleted rows in those that stay, the log of how it came about.
 
@@ -319,11 +368,11 @@ class Warehouse:
         """What the last build, or the last one up to `version`, said it was built from ({} if it never did)."""
         if not self.exists(table):
             return {}
-        commits = self.delta(table).history().where("userMetadata IS NOT NULL").orderBy(F.desc("version"))
+        commits = self.delta(table).history().where("get_json_object(userMetadata, '$.built_from') IS NOT NULL").orderBy(F.desc("version"))
         if version is not None:
             commits = commits.where(F.col("version") <= version)
         last = commits.select("userMetadata").head()
-        return dict(json.loads(last[0])) if last else {}
+        return dict(json.loads(last[0])["built_from"]) if last else {}
 
     @contextmanager
     def noted(self, built_from: Mapping[str, object] | None) -> Iterator[None]:
@@ -331,19 +380,18 @@ class Warehouse:
         if built_from is None:
             yield
             return
-        self.spark.conf.set(_USER_METADATA, json.dumps(built_from, sort_keys=True))
-        try:
+        with self._configured({_USER_METADATA: json.dumps({"built_from": built_from}, sort_keys=True)}):
             yield
-        finally:
-            self.spark.conf.unset(_USER_METADATA)
 
-    def _merge(self, table: Table, merge: DeltaMergeBuilder) -> int:
+    def _merge(self, table: Table, merge: DeltaMergeBuilder, built_from: Mapping[str, object] | None = None) -> int:
         """Runs the merge. Returns how many rows it wrote, as the table's history has it: one that changes nothing makes no commit."""
         self._refuse_shared(table)
-        before = self.version(table)
-        merge.execute()
-        merges = self.delta(table).history().where((F.col("version") > before) & (F.col("operation") == "MERGE"))
-        done = merges.orderBy("version").select("operationMetrics").head()
+        mark = uuid.uuid4().hex  # tells this commit from another writer's
+        note = {"commit": mark} | ({} if built_from is None else {"built_from": built_from})
+        with self._configured({_USER_METADATA: json.dumps(note, sort_keys=True)}):
+            merge.execute()
+        mine = self.delta(table).history().where(f"get_json_object(userMetadata, '$.commit') = '{mark}'")
+        done = mine.orderBy(F.desc("version")).select("operationMetrics").head()
         return 0 if done is None else sum(int(done[0].get(name, 0)) for name in ("numTargetRowsInserted", "numTargetRowsUpdated"))
 
     def _save(self, table: Table, rows: DataFrame, mode: str, options: Mapping[str, str], built_from: Mapping[str, object] | None) -> None:

@@ -1,0 +1,314 @@
+"""Kills processes of a running pipeline at random moments, and looks what becomes of its tables.
+
+PYTHONPATH=lib python -m tests.cluster.faults --kills 100 --seed 1 --out faults.json
+
+Every step runs as its job, by spark-submit, on a standalone master with two workers and two Horovod ranks that this starts on 127.0.0.1.
+SIGKILL goes to the driver (its JVM, its Python, or both), an executor, a worker with its executors, a Python worker of Spark's, or a rank.
+A job that ends for it is run again. After each kill all tables are read: each is as it was before the step, or as the undisturbed run left
+it after the step, and nothing else. After the last step all tables are compared with the undisturbed run's, row for row.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import typer
+from deltalake import DeltaTable
+
+from tests.cluster.cluster import Cluster, standalone_cluster
+
+ROOT = Path(__file__).parents[2]
+STEPS = ("ingest", "sessionize", "sequence", "train", "evaluate", "score")
+TABLES = ("events", "events_quarantine", "sessions", "vocabulary", "sequences", "metrics", "scores")
+OF_A_RUN = ("run_at", "scored_at", "model_version", "data_version", "low", "high")
+"""Columns that tell of a run: when it ran, and which versions it found; and bounds drawn by chance, if ranks added up in another order."""
+
+NUM_SESSIONS, NUM_ITEMS, START = 1500, 60, 1_396_310_400  # 1 April 2014, UTC
+JOB_S = 300.0
+QUICK = (  # jobs live for seconds: not worth compiling well
+    "spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.executor.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.sql.codegen.wholeStage=false",
+    "spark.sql.codegen.factoryMode=NO_CODEGEN",
+)
+DIGITS = 4  # of scores and metrics: ranks may add up in another order
+
+
+def write_clicks(file: Path) -> int:
+    """Sessions over five days in which item i is followed by i + 1 four times out of five; returns the number of clicks."""
+    choose = random.Random(1)
+    lines = ["SessionId\tItemId\tTime"]
+    for session in range(NUM_SESSIONS):
+        at = START + choose.uniform(0, 5 * 86_400 - 3_600)  # ended before the fifth day is
+        item = choose.randrange(NUM_ITEMS)
+        for _ in range(choose.randint(2, 8)):
+            lines.append(f"{session}\t{1000 + item}\t{at:.3f}")
+            at += choose.uniform(5, 300)
+            item = (item + 1) % NUM_ITEMS if choose.random() < 0.8 else choose.randrange(NUM_ITEMS)
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return len(lines) - 1
+
+
+def command(cluster: Cluster, job: str, folder: Path, clicks: Path) -> list[str]:
+    """How a user submits the job to the cluster, with its warehouse in `folder`."""
+    return [
+        *(str(Path(sys.executable).with_name("spark-submit")), "--master", cluster.url),
+        *("--conf", "spark.driver.host=127.0.0.1", "--conf", f"spark.pyspark.python={sys.executable}"),
+        *("--conf", "spark.ui.enabled=false", "--conf", "spark.executor.memory=1g"),
+        *(part for option in QUICK for part in ("--conf", option)),
+        *(str(ROOT / "jobs" / f"{job}.py"), "--config", str(ROOT / "conf" / "clicks.yaml")),
+        *("--set", f"warehouse.path={folder / 'warehouse'}", "--set", f"source.path={clicks}"),
+        *("--set", "spark.shuffle_partitions=2", "--set", "sequences.rows_per_group=64", "--set", "scoring.top_k=5"),
+        *("--set", "tasks.interest.fit.epochs=4", "--set", "tasks.interest.model.dropout=0.0"),
+    ]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYSPARK_DRIVER_PYTHON": sys.executable, "PYTHONPATH": str(ROOT / "lib"), "MLFLOW_TRACKING_URI": "off"}
+
+
+def rows_of(table: Path) -> pa.Table:
+    """The newest version's rows. (deltalake's own readers of structs need a newer pyarrow.)"""
+    return pa.concat_tables(pq.read_table(file.removeprefix("file://"), partitioning=None) for file in DeltaTable(str(table)).file_uris())
+
+
+def contents(warehouse: Path, tables: Sequence[str] = TABLES) -> dict[str, Counter[str] | None]:
+    """Of each table how often each row is there, as text; None of one that is not there, or has no rows yet."""
+    return {name: _content(warehouse / name) for name in tables}
+
+
+def _content(table: Path) -> Counter[str] | None:
+    if not DeltaTable.is_deltatable(str(table)) or not DeltaTable(str(table)).file_uris():
+        return None
+    rows = rows_of(table)
+    if "run_at" in rows.column_names:  # metrics keep all runs: the last one is what a rerun is to equal
+        rows = rows.filter(pc.equal(rows["run_at"], pc.max(rows["run_at"])))
+    kept = rows.select([name for name in rows.column_names if name not in OF_A_RUN])
+    return Counter(json.dumps(_rounded(row), default=str, sort_keys=True) for row in kept.to_pylist())
+
+
+def _difference(wanted: Counter[str] | None, seen: Counter[str] | None) -> str:
+    wanted, seen = wanted or Counter(), seen or Counter()
+    missing, more = wanted - seen, seen - wanted
+    one, other = next(iter(missing), ""), next(iter(more), "")
+    return f"{sum(missing.values())} missing, such as {one[:300]}; {sum(more.values())} more, such as {other[:300]}"
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, DIGITS)
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    return [_rounded(inner) for inner in value] if isinstance(value, list) else value
+
+
+@dataclass
+class Tally:
+    """What came of the kills. half: tables seen in a state between before and after; differing: tables that ended otherwise"""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    recovered: int = 0
+    rerun: int = 0
+    half: list[str] = field(default_factory=list)
+    differing: list[str] = field(default_factory=list)
+    rounds: int = 0
+    looks: int = 0
+
+    @property
+    def total(self) -> int:
+        return sum(self.kills.values())
+
+
+Report = Callable[[str], None]
+
+
+class Faults:
+    """Runs the steps on a cluster, and kills."""
+
+    def __init__(self, cluster: Cluster, folder: Path, seed: int, report: Report, steps: Sequence[str] = STEPS) -> None:
+        self.cluster, self.folder, self.report, self.steps = cluster, folder, report, steps
+        self.choose = random.Random(seed)
+        self.clicks = folder / "clicks.txt"
+        write_clicks(self.clicks)
+        self.after: dict[str, dict[str, Counter[str] | None]] = {}
+        self.seconds: dict[str, float] = {}
+        self.tally = Tally()
+
+    def undisturbed(self) -> None:
+        """Runs all steps once, and keeps what the tables were after each, and how long it took."""
+        place = self.folder / "undisturbed"
+        place.mkdir()
+        for step in self.steps:
+            started = time.monotonic()
+            code = self._start(step, place).wait(timeout=JOB_S)
+            if code:
+                raise RuntimeError(f"{step} failed without any fault: {self._tail(place, step)}")
+            self.seconds[step] = time.monotonic() - started
+            self.after[step] = contents(place / "warehouse")
+            self.report(f"undisturbed: {step} took {self.seconds[step]:.0f} s")
+
+    def round(self, kills: int, most_a_step: int = 3) -> None:
+        """A warehouse from nothing, with up to `kills` kills, and at most so many in a step; and the comparison at its end."""
+        self.tally.rounds += 1
+        place = self.folder / f"round-{self.tally.rounds}"
+        place.mkdir()
+        before: dict[str, Counter[str] | None] = dict.fromkeys(TABLES)
+        until = self.tally.total + kills
+        for step in self.steps:
+            left = most_a_step
+            while True:
+                attack = left > 0 and self.tally.total < until
+                ended_well, struck = self._attempt(step, place, attack)
+                left -= struck
+                self._look(place, step, before)
+                self.cluster.mend()
+                if ended_well:
+                    self.tally.recovered += struck
+                    break
+                self.tally.rerun += 1
+            before = self.after[step]
+        now = contents(place / "warehouse")
+        for name in TABLES:
+            if now[name] != before[name]:
+                self.tally.differing.append(f"{name} in round {self.tally.rounds}")
+                self.report(f"{self.tally.differing[-1]}: {_difference(before[name], now[name])}")
+        shutil.rmtree(place)
+
+    def _attempt(self, step: str, place: Path, attack: bool) -> tuple[bool, bool]:
+        """Runs a step, with one kill where asked: whether it ended well, and whether anything was killed."""
+        job = self._start(step, place)
+        what = None
+        if attack:
+            moment = time.monotonic() + self.choose.uniform(0.15, 1.0) * self.seconds[step]
+            while job.poll() is None and time.monotonic() < moment:
+                time.sleep(0.02)
+            if job.poll() is None:
+                what = self._strike(job)
+                if what is not None:
+                    self.tally.kills[f"{what} in {step}"] += 1
+        try:
+            code = job.wait(timeout=JOB_S)
+        except subprocess.TimeoutExpired:
+            self.tally.differing.append(f"{step} hung after a kill")
+            code = 1
+        with suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)  # what a killed driver left behind
+        if code and what is None:
+            raise RuntimeError(f"{step} failed and nothing had been killed: {self._tail(place, step)}")
+        if what is not None:
+            self.report(f"kill {self.tally.total}: {what} in {step}, the job ended with {code}")
+        return code == 0, what is not None
+
+    def _start(self, step: str, place: Path) -> subprocess.Popen[bytes]:
+        with (place / f"{step}.log").open("ab") as log:
+            return subprocess.Popen(
+                command(self.cluster, step, place, self.clicks),
+                env=environment(),
+                cwd=place,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _strike(self, job: subprocess.Popen[bytes]) -> str | None:
+        """Kills something at random of what there is; what it was."""
+        own = _tree(job.pid)
+        jvms = [pid for pid, line in own.items() if "org.apache.spark.deploy.SparkSubmit" in line]
+        pythons = [pid for pid, line in own.items() if "jobs/" in line and pid not in jvms]
+        of_workers = {pid: line for worker in self.cluster.workers for pid, line in _tree(worker.pid).items()}
+        executors = [pid for pid, line in of_workers.items() if "CoarseGrainedExecutorBackend" in line]
+        ranks = [pid for pid, line in of_workers.items() if "horovod.spark" in line and "python" in line.split()[0]]
+        daemons = [pid for pid, line in of_workers.items() if "pyspark.daemon" in line]
+        targets: dict[str, list[list[int]]] = {
+            "driver": [each for each in (jvms, pythons, [*jvms, *pythons]) if each],
+            "executor": [[pid] for pid in executors],
+            "worker": [
+                [worker.pid, *(pid for pid, line in _tree(worker.pid).items() if "Executor" in line)] for worker in self.cluster.workers
+            ],
+            "rank": [[pid] for pid in ranks],
+            "Python worker": [[pid] for pid in daemons],
+        }
+        there = {name: choices for name, choices in targets.items() if choices}
+        name = self.choose.choice(sorted(there))
+        killed = 0
+        for pid in self.choose.choice(there[name]):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+        return name if killed else None
+
+    def _look(self, place: Path, step: str, before: dict[str, Counter[str] | None]) -> None:
+        """Each table is as before the step or as after it."""
+        self.tally.looks += 1
+        for name, seen in contents(place / "warehouse").items():
+            if seen not in (before[name], self.after[step][name]):
+                size = 0 if seen is None else sum(seen.values())
+                self.tally.half.append(f"{name} with {size} rows in {step}")
+                self.report(self.tally.half[-1])
+
+    def _tail(self, place: Path, step: str) -> str:
+        return (place / f"{step}.log").read_text(errors="replace")[-1500:]
+
+
+def _tree(root: int) -> dict[int, str]:
+    """The process and all below it, with their command lines."""
+    found: dict[int, str] = {}
+    waiting = [root]
+    while waiting:
+        pid = waiting.pop()
+        try:
+            found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                waiting += [int(child) for child in (thread / "children").read_text().split()]
+        except OSError:
+            continue
+    return {pid: line for pid, line in found.items() if line}
+
+
+def main(
+    kills: Annotated[int, typer.Option(help="in all")] = 100,
+    seed: Annotated[int, typer.Option()] = 1,
+    a_step: Annotated[int, typer.Option(help="kills of a step in a round, at most")] = 3,
+    out: Annotated[Path | None, typer.Option(help="a JSON file for the figures")] = None,
+) -> None:
+    """Kills so often, over rounds of all steps."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the cluster ends with it
+    with tempfile.TemporaryDirectory(prefix="foretaste-faults-") as folder, standalone_cluster(workers=2) as cluster:
+        faults = Faults(cluster, Path(folder), seed, lambda line: print(line, flush=True))
+        faults.undisturbed()
+        while faults.tally.total < kills:
+            faults.round(kills - faults.tally.total, a_step)
+            told = faults.tally
+            print(
+                f"round {told.rounds}: {told.total} kills, {told.recovered} jobs went on by themselves, {told.rerun} were run again, "
+                f"{told.looks} looks at {len(TABLES)} tables, {len(told.half)} half written, {len(told.differing)} different at the end",
+                flush=True,
+            )
+        told = faults.tally
+    for what, count in sorted(told.kills.items()):
+        print(f"{count:4} {what}")
+    print(f"half written: {told.half or 'none'}; different: {told.differing or 'none'}")
+    if out is not None:
+        figures = {"seed": seed, "kills": dict(told.kills), "recovered": told.recovered, "rerun": told.rerun, "looks": told.looks}
+        out.write_text(json.dumps(figures | {"half": told.half, "different": told.differing}, indent=1))
+    if told.half or told.differing:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

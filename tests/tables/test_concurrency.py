@@ -1,0 +1,121 @@
+"""Writers and readers at once: Delta lets one of two that collide win, the other writes anew, and nobody sees half of anything."""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from foretaste.errors import TableError
+from foretaste.settings import EventColumns, Settings, SourceSettings, WarehouseSettings
+from foretaste.steps.ingest import ingest
+from foretaste.tables import Table, Warehouse
+from foretaste.tables import table as tables
+from foretaste.tables.events import EVENTS
+from foretaste.tables.table import Column
+
+RUNS = Table(
+    name="runs",
+    comment="One row per run and user",
+    columns=(
+        Column(name="run", type="int", comment="the run", required=True),
+        Column(name="user_id", type="string", comment="the user", required=True),
+        Column(name="at", type="int", comment="which replacement wrote it", required=True),
+    ),
+    key=("run", "user_id"),
+)
+USERS = 200
+REPLACEMENTS = int(os.environ.get("FORETASTE_REPLACEMENTS", "8"))
+"""docs/reliability.md tells what came of 50."""
+
+
+def another(warehouse: Warehouse) -> Warehouse:
+    """The same warehouse as another job has it: with a session of its own."""
+    return Warehouse(warehouse.spark.newSession(), WarehouseSettings(path=warehouse.path))
+
+
+def at_once(*works: Callable[[], object]) -> None:
+    """Runs them side by side, and raises what one of them raises."""
+    errors: list[BaseException] = []
+
+    def run(work: Callable[[], object]) -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def run_of(warehouse: Warehouse, run: int, at: int) -> None:
+    rows = warehouse.spark.range(USERS).select(F.lit(run).alias("run"), F.col("id").alias("user_id"), F.lit(at).alias("at"))
+    warehouse.replace_where(RUNS, RUNS.select(rows), f"run = {run}")
+
+
+def test_a_reader_of_many_replacements_sees_each_time_one_run_whole(warehouse: Warehouse) -> None:
+    run_of(warehouse, 1, 0)
+    reading, seen, ended = another(warehouse), [], threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            rows = reading.read(RUNS).where("run = 1").agg(F.count("*"), F.min("at"), F.max("at"))
+            seen.append(tuple(rows.head()))  # type: ignore[arg-type]
+
+    def replace() -> None:
+        try:
+            for at in range(1, REPLACEMENTS + 1):
+                run_of(warehouse, 1, at)
+        finally:
+            ended.set()
+
+    at_once(read, replace)
+    assert len({first for _, first, _ in seen}) > 2  # it did read in between
+    assert all(count == USERS and first == last for count, first, last in seen)
+
+
+def test_two_that_replace_the_same_run_leave_one_of_the_two(warehouse: Warehouse) -> None:
+    run_of(warehouse, 2, 0)
+    one, other = another(warehouse), another(warehouse)
+    at_once(*(lambda writer=writer, at=at: [run_of(writer, 1, at) for _ in range(4)] for at, writer in ((1, one), (2, other))))  # type: ignore[misc]
+    left = warehouse.read(RUNS).groupBy("run").agg(F.count("*").alias("rows"), F.count_distinct("at").alias("writers")).collect()
+    assert sorted(tuple(row) for row in left) == [(1, USERS, 1), (2, USERS, 1)]
+
+
+def test_two_ingests_of_files_that_overlap_lose_and_double_nothing(warehouse: Warehouse, tmp_path: Path) -> None:
+    columns = EventColumns(user_id="user", item_id="item", event_time="at")
+    lines = [f"{number % 50},{number},2024-04-01T00:{number // 60 % 60:02}:{number % 60:02}Z" for number in range(900)]
+    (tmp_path / "one.csv").write_text("\n".join(["user,item,at", *lines[:600]]))
+    (tmp_path / "two.csv").write_text("\n".join(["user,item,at", *lines[300:]]))
+    added: list[int] = []
+
+    def takes(name: str) -> Callable[[], None]:
+        mine = another(warehouse)
+        settings = Settings(source=SourceSettings(path=str(tmp_path / name), columns=columns))
+        return lambda: added.append(ingest(mine, settings).written["events"])
+
+    at_once(takes("one.csv"), takes("two.csv"))
+    assert warehouse.read(EVENTS).count() == 900 == sum(added)
+    assert warehouse.read(EVENTS).select("item_id").distinct().count() == 900
+
+
+def test_who_never_gets_a_turn_is_told(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, spark: SparkSession) -> None:
+    tries: list[int] = []
+
+    def collides(*_: object, **__: object) -> None:
+        tries.append(1)
+        raise tables.delta_exceptions.ConcurrentAppendException("another was first", stackTrace="", cause=None)
+
+    monkeypatch.setattr(warehouse, "_save", collides)
+    monkeypatch.setattr(tables, "_FIRST_PAUSE_S", 0.0)
+    with pytest.raises(TableError, match="others wrote runs 10 times before this job could"):
+        run_of(warehouse, 1, 1)
+    assert len(tries) == 10
