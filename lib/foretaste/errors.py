@@ -30,6 +30,10 @@ class TableError(ForetasteError):
     """A table that is missing, unreachable, or not as its definition says."""
 
 
+class QualityError(ForetasteError):
+    """Data that are further from what they usually are than the settings let pass."""
+
+
 class FeedError(ForetasteError):
     """A pinned snapshot that cannot be read whole, or not by that many ranks."""
 

@@ -21,10 +21,11 @@ QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # they live for seconds: not
 class Cluster:
     """A master and its workers. url: the master's spark://…"""
 
-    def __init__(self, folder: str, cores: int, memory: str) -> None:
+    def __init__(self, folder: str, cores: int, memory: str, properties: Path | None) -> None:
         self.folder, self.cores, self.memory = folder, cores, memory
         self.log = Path(folder, "master.log")
-        self.master = _start("master.Master", ["--port", "0"], self.log, folder)
+        self.properties = ["--properties-file", str(properties)] if properties else []
+        self.master = _start("master.Master", ["--port", "0", *self.properties], self.log, folder)
         self.workers: list[subprocess.Popen[bytes]] = []
         self._started = 0
 
@@ -51,7 +52,7 @@ class Cluster:
                 f"{self.folder}/work-{self._started}",
             ]
             log = self.log.with_name(f"worker-{self._started}.log")
-            self.workers.append(_start("worker.Worker", [*options, self.url], log, self.folder))
+            self.workers.append(_start("worker.Worker", [*options, *self.properties, self.url], log, self.folder))
         _wait_for(r"Registering worker (\S+)", before + number, self.processes, self.log)
 
     def mend(self) -> None:
@@ -66,15 +67,16 @@ class Cluster:
 
 
 @contextmanager
-def standalone_cluster(workers: int = 2, *, cores: int = 1, memory: str = "2g") -> Iterator[Cluster]:
+def standalone_cluster(workers: int = 2, *, cores: int = 1, memory: str = "2g", properties: Path | None = None) -> Iterator[Cluster]:
     """Starts a master and `workers` workers of `cores` and `memory` each; yields them once all are registered.
 
+    properties: Spark's settings of master and workers
     Ports are free ones that Spark picks itself. All processes have ended when the context closes, however it closes.
     RuntimeError with the end of the log if one of them does not start.
     """
     with tempfile.TemporaryDirectory(prefix="spark-cluster-") as folder:
         Path(folder, "local").mkdir()  # two workers that make it at the same moment fail: one finds it neither there nor makable
-        cluster = Cluster(folder, cores, memory)
+        cluster = Cluster(folder, cores, memory, properties)
         try:
             cluster.await_master()
             cluster.add_workers(workers)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,30 +28,56 @@ print(json.dumps(places))
 """
 
 
+def secured(folder: Path, secret: str) -> Path:
+    """conf/spark/cluster.conf with its lines of safety, and the secret."""
+    text = (ROOT / "conf/spark/cluster.conf").read_text(encoding="utf-8").replace("#secure ", "")
+    file = folder / f"{secret[:4]}.conf"
+    file.write_text(f"{text}\nspark.authenticate.secret {secret}\n", encoding="utf-8")
+    return file
+
+
 @pytest.mark.cluster
-def test_executors_import_the_packed_zip(tmp_path: Path) -> None:
+def test_executors_import_the_packed_zip_and_nobody_without_the_secret_gets_in(tmp_path: Path) -> None:
     subprocess.run(["make", "-s", "-C", str(ROOT), "zip", f"DIST={tmp_path}"], check=True)
     job = tmp_path / "job.py"
     job.write_text(JOB, encoding="utf-8")
-    with standalone_cluster(workers=2) as cluster:
-        submit = [str(SPARK_HOME / "bin/spark-submit"), "--master", cluster.url, "--properties-file", str(ROOT / "conf/spark/cluster.conf")]
-        small = ["spark.executor.memory=1g", "spark.executor.memoryOverhead=384m", "spark.executor.cores=1", "spark.driver.memory=1g"]
-        options = [*small, f"spark.pyspark.python={sys.executable}", "spark.driver.host=127.0.0.1", "spark.ui.enabled=false"]
-        run = subprocess.run(
-            [
-                *submit,
-                *(part for option in options for part in ("--conf", option)),
-                *("--py-files", str(tmp_path / "foretaste.zip"), str(job)),
-            ],
+    small = ["spark.executor.memory=1g", "spark.executor.memoryOverhead=384m", "spark.executor.cores=1", "spark.driver.memory=1g"]
+    options = [*small, f"spark.pyspark.python={sys.executable}", "spark.driver.host=127.0.0.1", "spark.ui.enabled=false"]
+    ours, others = secured(tmp_path, "ours-0123456789abcdef0123456789abcdef"), secured(tmp_path, "others-0123456789abcdef0123456789ab")
+
+    def submitted(url: str, properties: Path, seconds: int) -> tuple[int | None, str, str]:
+        """The exit code, None where it still tried then; stdout and stderr."""
+        command = [
+            *(str(SPARK_HOME / "bin/spark-submit"), "--master", url, "--properties-file", str(properties)),
+            *(part for option in options for part in ("--conf", option)),
+            *("--py-files", str(tmp_path / "foretaste.zip"), str(job)),
+        ]
+        process = subprocess.Popen(
+            command,
             env=spark_environment(),
             cwd=tmp_path,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=180,
-            check=False,
+            start_new_session=True,
         )
-    assert run.returncode == 0, run.stderr[-3000:]
-    places = json.loads(run.stdout.splitlines()[-1])
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            return None, out, err
+        return process.returncode, out, err
+
+    with standalone_cluster(workers=2, properties=ours) as cluster:
+        code, out, err = submitted(cluster.url, ours, 180)
+        refused, _, why = submitted(cluster.url, others, 12)  # it would try for a minute
+        registered = cluster.log.read_text(encoding="utf-8").count("Registered app ")
+    assert code == 0, err[-3000:]
+    assert (refused, registered) == (None, 1)
+    assert "Failed to connect to master" in why
+    assert "ours-0123" not in out + err
+    places = json.loads(out.splitlines()[-1])
     assert len({executor for executor, _ in places}) == 2
     assert all(file.endswith("foretaste.zip/foretaste/tasks/__init__.py") for _, file in places)  # not the checkout's
 

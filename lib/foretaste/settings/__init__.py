@@ -5,6 +5,7 @@ an unknown key or an impossible value is a SettingsError that names the key and 
 """
 
 from foretaste.settings.data import (
+    BotSettings,
     CampaignColumns,
     CampaignFile,
     DescribedFile,
@@ -38,6 +39,7 @@ from foretaste.settings.learning import (
     TrainingSettings,
 )
 from foretaste.settings.privacy import EraseSettings, PrivacySettings, PseudonymSettings
+from foretaste.settings.quality import Limit, QualitySettings
 from foretaste.settings.using import (
     EvaluationSettings,
     FilterSettings,
@@ -52,6 +54,7 @@ __all__ = [
     "AugmentSettings",
     "Baseline",
     "BlendSettings",
+    "BotSettings",
     "CampaignColumns",
     "CampaignFile",
     "CountedSettings",
@@ -64,6 +67,7 @@ __all__ = [
     "IngestSettings",
     "ItemColumns",
     "ItemFile",
+    "Limit",
     "LossSettings",
     "ModelSettings",
     "NegativeSettings",
@@ -71,6 +75,7 @@ __all__ = [
     "PromotionColumns",
     "PromotionFile",
     "PseudonymSettings",
+    "QualitySettings",
     "ReasonSettings",
     "ScoringSettings",
     "SearchSettings",

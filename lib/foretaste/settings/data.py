@@ -1,9 +1,10 @@
 """What a shop's data are: where they come from, where tables lie, how events become sessions and sequences."""
 
+import re
 from datetime import datetime, timedelta
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from foretaste.settings.fields import Duration, EventType, Identifier, Span, Strict
 
@@ -14,6 +15,13 @@ class WarehouseSettings(Strict):
     path: str = "warehouse"
     catalog: Identifier | None = None
     schema_name: Identifier | None = Field(default=None, alias="schema")
+
+    @field_validator("path")
+    @classmethod
+    def _nothing_of_sql(cls, path: str) -> str:
+        if not path.strip() or re.search(r"[`'\";\x00-\x1f\x7f]", path):
+            raise ValueError("a path without quotes, backticks, semicolons and line breaks is asked for, since SQL names tables by it")
+        return path
 
     @model_validator(mode="after")
     def _both_or_none(self) -> "WarehouseSettings":
@@ -28,7 +36,7 @@ class SparkSettings(Strict):
     master: str | None = None
     driver_memory: str = "4g"
     shuffle_partitions: int = Field(default=8, ge=1)
-    conf: dict[str, str] = Field(default_factory=dict)
+    conf: dict[str, str] = Field(default_factory=dict, repr=False)  # keys of storage may be among them
 
 
 class TimeFormat(Strict):
@@ -147,11 +155,23 @@ class IngestSettings(Strict):
     earliest: datetime = datetime(2000, 1, 1)
 
 
+class BotSettings(Strict):
+    """What no person does: more than `most_events` in a session, or more than `most_per_minute` in one of `burst` events or more."""
+
+    most_events: int = Field(default=2_000, ge=1)
+    most_per_minute: float = Field(default=120.0, gt=0)
+    burst: int = Field(default=60, ge=2)
+
+
 class SessionSettings(Strict):
-    """A pause longer than `gap`, or a change of the source's own session id (where `use_hint`), closes a session."""
+    """A pause longer than `gap`, or a change of the source's own session id (where `use_hint`), closes a session.
+
+    bots: sessions that are none of a person's are left out, and counted; all are kept unless given
+    """
 
     gap: Span = timedelta(minutes=30)
     use_hint: bool = True
+    bots: BotSettings | None = None
 
 
 class SeriesSettings(Strict):

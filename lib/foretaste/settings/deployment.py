@@ -24,6 +24,7 @@ from foretaste.settings.explaining import explain
 from foretaste.settings.fields import Strict
 from foretaste.settings.learning import Baseline, SharedSettings, TaskSettings, TrainingSettings
 from foretaste.settings.privacy import PrivacySettings
+from foretaste.settings.quality import QualitySettings
 from foretaste.settings.using import EvaluationSettings, ScoringSettings, SegmentSettings, SynthesisSettings
 from foretaste.tasks import TASKS
 
@@ -46,6 +47,7 @@ class Settings(Strict):
     segments: SegmentSettings = SegmentSettings()
     synthesis: SynthesisSettings = SynthesisSettings()
     privacy: PrivacySettings = PrivacySettings()
+    quality: QualitySettings = QualitySettings()
 
     @field_validator("tasks")
     @classmethod

@@ -13,6 +13,7 @@ from foretaste.sources import Source, source_of_kind
 from foretaste.sources.judge import REASONS, judge
 from foretaste.sources.reading import faults_of
 from foretaste.sources.times import strict_patterns
+from foretaste.steps import quality
 from foretaste.steps.identities import ERASED, Identities
 from foretaste.steps.report import StepReport
 from foretaste.tables import Table, Warehouse, campaigns, events, items, promotions, quarantine
@@ -59,6 +60,7 @@ def _ingest(warehouse: Warehouse, settings: Settings, source: Source) -> StepRep
             useful = [_count_useful(part.raw, part.is_useful) for part in beside]
         if not counts.records:
             raise SourceError("there are no rows in it", where=where, fix="Point source.path at files with rows.")
+        warnings = quality.quarantined(sum(counts.refused.values()), counts.records, settings.quality.quarantined)
         who.keep(judged)
         who.create_events()
         known = events.build(who.known(judged))
@@ -68,12 +70,13 @@ def _ingest(warehouse: Warehouse, settings: Settings, source: Source) -> StepRep
         tally.unpersist()
     read = {"records": counts.records}
     written = {EVENTS.name: added, QUARANTINE.name: held}
-    notes = [*_notes(counts, added, held), *([source.CAVEAT] if source.CAVEAT else [])]
+    notes = [*_notes(counts, added, held, warnings), *([source.CAVEAT] if source.CAVEAT else [])]
     for part, (count, useless) in zip(beside, useful, strict=True):
         read[f"{part.what} records"] = count
         written[part.table.name] = warehouse.upsert(part.table, part.build(part.raw))
         if useless:
             notes.append(f"{useless:,} {part.what} records left out: {part.why_useless}")
+    notes += quality.volume(warehouse, settings.quality.volume)
     return StepReport(step="ingest", read=read, written=written, notes=tuple(notes))
 
 
@@ -135,7 +138,7 @@ def _span(counts: Counts, own_ids: bool) -> str:
     return f"target.event_time BETWEEN TIMESTAMP'{counts.first}' AND TIMESTAMP'{counts.last}'"
 
 
-def _notes(counts: Counts, added: int, held: int) -> list[str]:
+def _notes(counts: Counts, added: int, held: int, warnings: Sequence[str]) -> list[str]:
     refused = sum(counts.refused.values())
     duplicates = counts.told - added
     erased = f" + {counts.erased:,} of erased users" if counts.erased else ""
@@ -144,6 +147,7 @@ def _notes(counts: Counts, added: int, held: int) -> list[str]:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.refused.items())
         known = refused - held
         notes.append(f"quarantined: {reasons}" + (f" ({known:,} of them were there before)" if known else ""))
+    notes += warnings
     if refused == counts.records:
         notes.append("every record was quarantined: check source.columns, source.event_types and source.time")
     return notes

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from foretaste.contract import FIRST_INDEX, SPLITS
 from foretaste.errors import SettingsError
 from foretaste.settings import SequenceSettings, Settings
+from foretaste.steps import quality
 from foretaste.steps.changes import changes_since, identity
 from foretaste.steps.report import StepReport
 from foretaste.steps.series import wants_series, write_series
@@ -71,6 +72,7 @@ def _sequence(warehouse: Warehouse, settings: Settings) -> StepReport:
     changes = _changes(warehouse, before) if before.get("settings") == built_from["settings"] else None
     words = _vocabulary(warehouse, sessions, wanted, splits, before, changes)
     built_from |= {"vocabulary": warehouse.version(VOCABULARY), "splits": json.loads(json.dumps(asdict(splits), default=str))}
+    warnings = quality.unknown_items(sessions, words, settings.quality.unknown_items)
     asked = campaigns_of(warehouse, words, controlled)
     if changes is None or any(before.get(name) != built_from[name] for name in _REBUILT_FOR):
         rows = sequences.build(sessions, words, wanted, splits, campaigns=asked, num_files=_num_files(warehouse))
@@ -83,7 +85,7 @@ def _sequence(warehouse: Warehouse, settings: Settings) -> StepReport:
         step="sequence",
         read={"sessions": sessions.count()},
         written={"vocabulary": words.count(), "sequences": warehouse.read(SEQUENCES).count()},
-        notes=(note, _summary(warehouse, wanted, splits)),
+        notes=(note, *warnings, _summary(warehouse, wanted, splits)),
     )
 
 

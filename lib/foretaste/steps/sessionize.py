@@ -2,6 +2,8 @@
 
 import json
 
+from pyspark.sql import functions as F
+
 from foretaste.settings import Settings
 from foretaste.steps.changes import changes_since, identity
 from foretaste.steps.report import StepReport
@@ -38,6 +40,11 @@ def sessionize(warehouse: Warehouse, settings: Settings) -> StepReport:
         num_written = warehouse.replace_rows_of(SESSIONS, found, touched, built_from, told_by=sessions.GROWS_BY)
         note = f"{num_written:,} sessions of {touched.count():,} users with new events are new or changed"
         touched.unpersist()
-    return StepReport(
-        step="sessionize", read={"events": events.count()}, written={"sessions": warehouse.read(SESSIONS).count()}, notes=(note,)
-    )
+    num_events = events.count()
+    kept = warehouse.read(SESSIONS).agg(F.count("*"), F.coalesce(F.sum("num_events"), F.lit(0))).head()
+    assert kept is not None
+    notes = [note]
+    left_out = num_events - kept[1]
+    if left_out:
+        notes.append(f"{left_out:,} events ({left_out / num_events:.2%}) are in no session: sessions.bots leaves theirs out")
+    return StepReport(step="sessionize", read={"events": num_events}, written={"sessions": kept[0]}, notes=tuple(notes))

@@ -12,7 +12,7 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from foretaste.settings import SessionSettings
+from foretaste.settings import BotSettings, SessionSettings
 from foretaste.tables.table import Column, Table
 
 SESSIONS = Table(
@@ -52,13 +52,21 @@ _RUNS = (
 def build(events: DataFrame, settings: SessionSettings) -> DataFrame:
     """One row per session, the same on any partitioning: one shuffle by user, one sort, then the runs are cut as Arrow columns.
 
+    Those that `settings.bots` tells from a person's are left out.
     A session opens with a user's first event, after a pause longer than `gap`, and (use_hint) where session_hint changes.
     An executor holds one Arrow batch and the session that it has not seen the end of, whatever a user's number of events.
     """
     by_user = events.select("user_id", *_ORDER, *_ARRAYS[1:], F.xxhash64("user_id").alias("user_hash")).repartition("user_hash")
     ordered = by_user.sortWithinPartitions("user_hash", "user_id", *_ORDER)  # hashes compare faster than ids
     runs = ordered.select("user_id", "session_hint", *_ARRAYS).mapInArrow(_Cutter(settings.gap, settings.use_hint), _RUNS)
-    return SESSIONS.select(runs.withColumn("session_id", _session_id(settings.use_hint)))
+    of_people = runs.where(~_is_bots(settings.bots)) if settings.bots else runs
+    return SESSIONS.select(of_people.withColumn("session_id", _session_id(settings.use_hint)))
+
+
+def _is_bots(bots: BotSettings) -> SparkColumn:
+    seconds = (F.unix_micros("ended_at") - F.unix_micros("started_at")) / 1_000_000
+    too_fast = F.col("num_events") * 60 > bots.most_per_minute * seconds
+    return (F.col("num_events") > bots.most_events) | ((F.col("num_events") >= bots.burst) & too_fast)
 
 
 def _session_id(use_hint: bool) -> SparkColumn:
