@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 STEPS = ("ingest", "sessionize", "sequence", "train", "evaluate", "score")
 TABLES = ("events", "events_quarantine", "sessions", "vocabulary", "sequences", "metrics", "scores")
 OF_A_RUN = ("run_at", "scored_at", "model_version", "data_version", "low", "high")
-"""Columns that tell of a run: when it ran, and which versions it found; and bounds drawn by chance, if ranks added up in another order."""
+"""Columns that tell of a run: when it ran, which versions it found; and bounds of intervals, which go with the values."""
 
 NUM_SESSIONS, NUM_ITEMS, START = 1500, 60, 1_396_310_400  # 1 April 2014, UTC
 JOB_S = 300.0
@@ -46,7 +46,6 @@ QUICK = (  # jobs live for seconds: not worth compiling well
     "spark.sql.codegen.wholeStage=false",
     "spark.sql.codegen.factoryMode=NO_CODEGEN",
 )
-DIGITS = 4  # of scores and metrics: ranks may add up in another order
 
 
 def write_clicks(file: Path) -> int:
@@ -87,34 +86,56 @@ def rows_of(table: Path) -> pa.Table:
     return pa.concat_tables(pq.read_table(file.removeprefix("file://"), partitioning=None) for file in DeltaTable(str(table)).file_uris())
 
 
-def contents(warehouse: Path, tables: Sequence[str] = TABLES) -> dict[str, Counter[str] | None]:
-    """Of each table how often each row is there, as text; None of one that is not there, or has no rows yet."""
-    return {name: _content(warehouse / name) for name in tables}
+Rows = dict[str, str] | None
+"""Of a table each row as JSON by its key, and how often it is there; None of one that is not there, or has no rows yet."""
 
 
-def _content(table: Path) -> Counter[str] | None:
+def contents(warehouse: Path) -> dict[str, Rows]:
+    """Each table's rows."""
+    return {name: _content(warehouse / name) for name in TABLES}
+
+
+def _content(table: Path) -> Rows:
     if not DeltaTable.is_deltatable(str(table)) or not DeltaTable(str(table)).file_uris():
         return None
     rows = rows_of(table)
     if "run_at" in rows.column_names:  # metrics keep all runs: the last one is what a rerun is to equal
         rows = rows.filter(pc.equal(rows["run_at"], pc.max(rows["run_at"])))
     kept = rows.select([name for name in rows.column_names if name not in OF_A_RUN])
-    return Counter(json.dumps(_rounded(row), default=str, sort_keys=True) for row in kept.to_pylist())
+    counted = Counter(json.dumps(row, default=str, sort_keys=True) for row in kept.to_pylist())
+    return {f"{row} x {count}": row for row, count in counted.items()}
 
 
-def _difference(wanted: Counter[str] | None, seen: Counter[str] | None) -> str:
-    wanted, seen = wanted or Counter(), seen or Counter()
-    missing, more = wanted - seen, seen - wanted
-    one, other = next(iter(missing), ""), next(iter(more), "")
-    return f"{sum(missing.values())} missing, such as {one[:300]}; {sum(more.values())} more, such as {other[:300]}"
+def same(table: str, one: Rows, other: Rows) -> bool:
+    """Row for row; of what comes of training as near as two ranks' sums in another order are: the same users, each once, with a best score
+    that is not further than NEAR from the other's, and metrics (without p-values) that are not.
+    """
+    if one is None or other is None or one == other:
+        return one == other
+    if table not in NUMBERS:
+        return False
+    key, number = NUMBERS[table]
+    told, seen = [_numbers([json.loads(row) for row in rows.values()], key, number) for rows in (one, other)]
+    return told.keys() == seen.keys() and all(abs(value - seen[name]) <= NEAR or value != value for name, value in told.items())
 
 
-def _rounded(value: object) -> object:
-    if isinstance(value, float):
-        return round(value, DIGITS)
-    if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    return [_rounded(inner) for inner in value] if isinstance(value, list) else value
+NEAR = 0.005
+NUMBERS: dict[str, tuple[Callable[[dict[str, Any]], str], Callable[[dict[str, Any]], float]]] = {
+    "metrics": (lambda row: " ".join(str(row[name]) for name in ("task", "model", "split", "segment", "metric")), lambda row: row["value"]),
+    "scores": (lambda row: f"{row['as_of']} {row['task']} {row['user_id']} {row['fallback']}", lambda row: row["targets"][0]["score"]),
+}
+
+
+def _numbers(
+    rows: Sequence[dict[str, Any]], key: Callable[[dict[str, Any]], str], number: Callable[[dict[str, Any]], float]
+) -> dict[str, float]:
+    told = [row for row in rows if not str(row.get("metric", "")).startswith("p_value")]
+    return {f"{key(row)} of {len(told)}": number(row) for row in told}
+
+
+def _difference(wanted: Rows, seen: Rows) -> str:
+    missing, more = [sorted((one or {}).keys() - (other or {}).keys()) for one, other in ((wanted, seen), (seen, wanted))]
+    return f"{len(missing)} missing, such as {''.join(missing[:1])[:300]}; {len(more)} more, such as {''.join(more[:1])[:300]}"
 
 
 @dataclass
@@ -145,7 +166,7 @@ class Faults:
         self.choose = random.Random(seed)
         self.clicks = folder / "clicks.txt"
         write_clicks(self.clicks)
-        self.after: dict[str, dict[str, Counter[str] | None]] = {}
+        self.after: dict[str, dict[str, Rows]] = {}
         self.seconds: dict[str, float] = {}
         self.tally = Tally()
 
@@ -167,52 +188,54 @@ class Faults:
         self.tally.rounds += 1
         place = self.folder / f"round-{self.tally.rounds}"
         place.mkdir()
-        before: dict[str, Counter[str] | None] = dict.fromkeys(TABLES)
+        before: dict[str, Rows] = dict.fromkeys(TABLES)
         until = self.tally.total + kills
         for step in self.steps:
             left = most_a_step
             while True:
-                attack = left > 0 and self.tally.total < until
-                ended_well, struck = self._attempt(step, place, attack)
+                kills_here = min(left, until - self.tally.total)
+                ended_well, struck = self._attempt(step, place, kills_here)
                 left -= struck
                 self._look(place, step, before)
                 self.cluster.mend()
                 if ended_well:
-                    self.tally.recovered += struck
+                    self.tally.recovered += bool(struck)
                     break
                 self.tally.rerun += 1
             before = self.after[step]
         now = contents(place / "warehouse")
         for name in TABLES:
-            if now[name] != before[name]:
+            if not same(name, before[name], now[name]):
                 self.tally.differing.append(f"{name} in round {self.tally.rounds}")
                 self.report(f"{self.tally.differing[-1]}: {_difference(before[name], now[name])}")
         shutil.rmtree(place)
 
-    def _attempt(self, step: str, place: Path, attack: bool) -> tuple[bool, bool]:
-        """Runs a step, with one kill where asked: whether it ended well, and whether anything was killed."""
+    def _attempt(self, step: str, place: Path, kills: int) -> tuple[bool, int]:
+        """Runs a step, with at most so many kills, until it ends: whether it ended well, and how many there were."""
         job = self._start(step, place)
-        what = None
-        if attack:
-            moment = time.monotonic() + self.choose.uniform(0.15, 1.0) * self.seconds[step]
-            while job.poll() is None and time.monotonic() < moment:
-                time.sleep(0.02)
-            if job.poll() is None:
+        struck: list[str] = []
+        until = time.monotonic() + JOB_S
+        strikes_at = time.monotonic() + self.choose.uniform(0.15, 1.0) * self.seconds[step]
+        while job.poll() is None and time.monotonic() < until:
+            if len(struck) < kills and time.monotonic() > strikes_at:
                 what = self._strike(job)
                 if what is not None:
+                    struck.append(what)
                     self.tally.kills[f"{what} in {step}"] += 1
-        try:
-            code = job.wait(timeout=JOB_S)
-        except subprocess.TimeoutExpired:
-            self.tally.differing.append(f"{step} hung after a kill")
-            code = 1
+                    self.cluster.mend()
+                strikes_at = time.monotonic() + self.choose.uniform(0.1, 0.7) * self.seconds[step]
+            time.sleep(0.02)
+        code = job.poll()
+        if code is None:
+            self.tally.differing.append(f"{step} hung after {' and '.join(struck)}")
         with suppress(ProcessLookupError):
             os.killpg(job.pid, signal.SIGKILL)  # what a killed driver left behind
-        if code and what is None:
+        job.wait()
+        if code and not struck:
             raise RuntimeError(f"{step} failed and nothing had been killed: {self._tail(place, step)}")
-        if what is not None:
-            self.report(f"kill {self.tally.total}: {what} in {step}, the job ended with {code}")
-        return code == 0, what is not None
+        if struck:
+            self.report(f"kill {self.tally.total}: {', '.join(struck)} in {step}, the job ended with {code}")
+        return code == 0, len(struck)
 
     def _start(self, step: str, place: Path) -> subprocess.Popen[bytes]:
         with (place / f"{step}.log").open("ab") as log:
@@ -252,14 +275,13 @@ class Faults:
                 killed += 1
         return name if killed else None
 
-    def _look(self, place: Path, step: str, before: dict[str, Counter[str] | None]) -> None:
+    def _look(self, place: Path, step: str, before: dict[str, Rows]) -> None:
         """Each table is as before the step or as after it."""
         self.tally.looks += 1
         for name, seen in contents(place / "warehouse").items():
-            if seen not in (before[name], self.after[step][name]):
-                size = 0 if seen is None else sum(seen.values())
-                self.tally.half.append(f"{name} with {size} rows in {step}")
-                self.report(self.tally.half[-1])
+            if not any(same(name, state, seen) for state in (before[name], self.after[step][name])):
+                self.tally.half.append(f"{name} with {len(seen or ())} rows in {step}")
+                self.report(f"{self.tally.half[-1]}: {_difference(self.after[step][name], seen)}")
 
     def _tail(self, place: Path, step: str) -> str:
         return (place / f"{step}.log").read_text(errors="replace")[-1500:]
