@@ -64,6 +64,7 @@ def test_every_field_its_file_and_its_record_are_there(spark: SparkSession, tmp_
         "event_id": "e1",
         "record": "1,a,1577836800,250,s1,1.5,2,x>y>z,k1,e1",
         "corrupt_line": None,
+        "extra": None,
     }
 
 

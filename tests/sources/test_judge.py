@@ -16,7 +16,7 @@ from foretaste.tables import events, quarantine
 EARLIEST, LATEST = datetime(2000, 1, 1), datetime(2020, 1, 2, 1, tzinfo=UTC)
 RAW = (
     "user_id string, item_id string, event_type string, session_hint string, category string, campaign_id string, event_id string, "
-    "price string, quantity string, event_time timestamp, source_file string, record string, corrupt_line string"
+    "price string, quantity string, event_time timestamp, source_file string, record string, corrupt_line string, extra string"
 )
 GOOD = {"user_id": "u", "item_id": "i", "event_type": "view", "event_time": "2020-01-01 00:00:00", "source_file": "f", "record": "r"}
 

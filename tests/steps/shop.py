@@ -16,7 +16,20 @@ Event = tuple[str, float, str]  # user, hours after MONDAY, item
 def told(warehouse: Warehouse, *events: Event, kind: str = "view") -> None:
     """Adds events as ingest does: those whose id is not there yet."""
     rows = [
-        (user, item, kind, MONDAY + timedelta(hours=hour), None, 1.0 + len(item), None, item[:1], None, "shop", f"{user} {hour} {item}")
+        (
+            user,
+            item,
+            kind,
+            MONDAY + timedelta(hours=hour),
+            None,
+            1.0 + len(item),
+            None,
+            item[:1],
+            None,
+            "shop",
+            f"{user} {hour} {item}",
+            None,
+        )
         for user, hour, item in events
     ]
     warehouse.insert_new(EVENTS, warehouse.spark.createDataFrame(rows, EVENTS.ddl))

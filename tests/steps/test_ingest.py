@@ -108,6 +108,31 @@ def test_the_sources_own_id_is_one_event_even_with_another_time(warehouse: Wareh
     assert [row.event_id for row in warehouse.read(EVENTS).collect()] == ["77"]
 
 
+def test_columns_that_are_named_are_kept_and_others_left_alone(warehouse: Warehouse, tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text("user,item,what,at,price,device,weather\n1,a,view,2020-01-01,1,phone,rain\n1,b,view,2020-01-01,1,,sun\n")
+    ingest(warehouse, settings_for(path, columns=COLUMNS.model_copy(update={"extra": {"seen_on": "device"}})))
+    assert {row.item_id: row.extra for row in warehouse.read(EVENTS).collect()} == {"a": '{"seen_on":"phone"}', "b": "{}"}
+    assert equation(ingest(warehouse, settings_for(path))) == [2, 0, 2, 0]  # the same events, whatever is kept of them
+    with pytest.raises(SourceError, match=r"no column 'gadget' \(source.columns.extra.seen_on\)"):
+        ingest(warehouse, settings_for(path, columns=COLUMNS.model_copy(update={"extra": {"seen_on": "gadget"}})))
+
+
+def test_a_column_of_another_type_is_refused_and_wider_numbers_are_not(warehouse: Warehouse, spark: SparkSession, tmp_path: Path) -> None:
+    def parquet(name: str, item: str, price: str) -> Settings:
+        row = f"SELECT '1' user, '{item}' item, 'view' what, timestamp'2020-01-01' at, {price} price"
+        spark.sql(row).write.parquet(str(tmp_path / name))
+        return settings_for(tmp_path / name, format="parquet")
+
+    ingest(warehouse, parquet("one", "a", "1.5f"))
+    ingest(warehouse, parquet("two", "b", "cast(2.5 AS decimal(9, 2))"))
+    with pytest.raises(SourceError, match=r"the column 'price' was a number \(decimal\(9,2\)\) and is a text \(string\) now"):
+        ingest(warehouse, parquet("three", "c", "'3.5'"))
+    other = parquet("four", "d", "'4.5'")
+    ingest(warehouse, other.model_copy(update={"source": other.source.model_copy(update={"name": "other"})}))
+    assert {row.item_id: row.price for row in warehouse.read(EVENTS).collect()} == {"a": 1.5, "b": 2.5, "d": 4.5}
+
+
 def test_items_are_upserted(warehouse: Warehouse, tmp_path: Path) -> None:
     path = write(tmp_path / "events.csv", *GOOD)
     items = tmp_path / "items.csv"

@@ -59,7 +59,7 @@ def write(warehouse: Warehouse, control: str | None = "control") -> None:
 
     def happened(user: int, day: float, kind: str, item: str | None, campaign: str | None) -> None:
         at = MONDAY + timedelta(days=day)
-        rows.append((f"u{user}", item, kind, at, None, None, None, None, campaign, "shop", f"{user} {day} {kind} {campaign}"))
+        rows.append((f"u{user}", item, kind, at, None, None, None, None, campaign, "shop", f"{user} {day} {kind} {campaign}", None))
 
     for user in range(NUM_USERS):
         for day in range(60 if user % 2 else 1):

@@ -74,7 +74,7 @@ def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
     def happened(user: int, day: float, kind: str, item: str | None, campaign: str | None) -> None:
         at = MONDAY + timedelta(days=day)
-        rows.append((f"u{user}", item, kind, at, None, None, None, None, campaign, "shop", f"{user} {day} {kind} {campaign}"))
+        rows.append((f"u{user}", item, kind, at, None, None, None, None, campaign, "shop", f"{user} {day} {kind} {campaign}", None))
 
     for user in range(NUM_USERS):
         for day in range(user % 2, 60, 2):

@@ -26,7 +26,7 @@ def at(days: float) -> datetime:
 def event(
     item: str | None, days: float, *, kind: str = "purchase", price: float | None = 1.0, units: float | None = 1.0, category: str = "hot"
 ):  # type: ignore[no-untyped-def]
-    return ("u", item, kind, at(days), None, price, units, category, None, "shop", f"{item} {days} {kind}")
+    return ("u", item, kind, at(days), None, price, units, category, None, "shop", f"{item} {days} {kind}", None)
 
 
 def test_units_and_mean_price_of_a_day(spark: SparkSession) -> None:

@@ -23,7 +23,7 @@ Event = tuple[str, float, str | None, str, str]  # user, minute after noon, sess
 def events_of(spark: SparkSession, events: list[Event]) -> DataFrame:
     """Every event's item is its id, its price the minute."""
     rows = [
-        (user, event_id, "view", NOON + timedelta(minutes=minute), hint, float(minute), None, "a/b", None, source, event_id)
+        (user, event_id, "view", NOON + timedelta(minutes=minute), hint, float(minute), None, "a/b", None, source, event_id, None)
         for user, minute, hint, event_id, source in events
     ]
     return spark.createDataFrame(rows, EVENTS.ddl)
@@ -37,9 +37,9 @@ def cut(spark: SparkSession, events: list[Event], **settings: Any) -> list[tuple
 
 def test_a_session_in_full(spark: SparkSession) -> None:
     rows = [
-        ("ann", "milk", "view", NOON, "h1", 1.5, None, "dairy", None, "shop", "2"),
-        ("ann", None, "search", NOON, "h1", None, None, None, None, "shop", "1"),
-        ("ann", "milk", "purchase", NOON + timedelta(minutes=30), "h1", 1.0, 2.0, "dairy", "c7", "shop", "3"),
+        ("ann", "milk", "view", NOON, "h1", 1.5, None, "dairy", None, "shop", "2", None),
+        ("ann", None, "search", NOON, "h1", None, None, None, None, "shop", "1", None),
+        ("ann", "milk", "purchase", NOON + timedelta(minutes=30), "h1", 1.0, 2.0, "dairy", "c7", "shop", "3", None),
     ]
     built = sessions.build(spark.createDataFrame(rows, EVENTS.ddl), SessionSettings())
     assert built.columns == SESSIONS.names

@@ -50,6 +50,7 @@ class EventColumns(Strict):
     """Which source column holds each field of the event contract. A nested field is reached with dots (`event_params.item`).
 
     time_offset: milliseconds to add to event_time, where a source has a date and the time since (Diginetica).
+    extra: other columns to keep beside them, by the name that they get in `extra`; what is named nowhere is left alone.
     """
 
     user_id: str
@@ -63,6 +64,7 @@ class EventColumns(Strict):
     category: str | None = None
     campaign_id: str | None = None
     event_id: str | None = None
+    extra: dict[Identifier, str] = Field(default_factory=dict)
 
 
 class ItemColumns(Strict):

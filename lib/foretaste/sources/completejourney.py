@@ -4,6 +4,7 @@ Purchases from its transactions, exposures from its campaigns, coupons from its 
 """
 
 import importlib.resources
+from collections.abc import Mapping
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -93,6 +94,10 @@ def promotions(spark: SparkSession, settings: SourceSettings) -> DataFrame | Non
         (start + F.expr("INTERVAL 7 DAYS")).alias("ends_at"),
         F.least(F.lit(1.0), F.col("places") / F.col("shops")).alias("share"),  # a shop may have two of a kind
     )
+
+
+def types(spark: SparkSession, settings: SourceSettings) -> Mapping[str, str]:
+    return {}
 
 
 def has_own_ids(settings: SourceSettings) -> bool:

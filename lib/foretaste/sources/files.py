@@ -34,10 +34,9 @@ def events(spark: SparkSession, settings: SourceSettings) -> DataFrame:
     if settings.path is None:
         raise SourceError("a source of kind files needs a path", where="source.path", fix="Set it to a file, a folder or a glob.")
     times.check(spark, settings.time)
-    mapped = {field: column for field, column in _columns(settings).model_dump().items() if column is not None}
-    with faults_of(settings.path):
-        parsed = FORMATS[settings.format](spark, settings.path, settings.options, Wanted(columns=mapped, explode=settings.explode))
-
+    columns = _columns(settings)
+    mapped = _mapped(columns)
+    parsed = _parsed(spark, settings, mapped)
     fields = {field: as_text(parsed.fields[field], parsed.kind(field)) for field in mapped if field in TEXT_FIELDS}
     fields |= {field: parsed.fields[field] for field in mapped if field in NUMBER_FIELDS}
     fields["event_type"] = _event_type(fields.get("event_type"), settings)
@@ -55,7 +54,33 @@ def events(spark: SparkSession, settings: SourceSettings) -> DataFrame:
         source_file=F.col("source_file"),
         record=F.col("record"),
         corrupt_line=F.col("corrupt_line"),
+        extra=_extra(parsed, columns),
     )
+
+
+def types(spark: SparkSession, settings: SourceSettings) -> Mapping[str, str]:
+    """Of Parquet's columns; the other formats have none."""
+    mapped = _mapped(_columns(settings))
+    kinds = _parsed(spark, settings, mapped).kinds
+    return {mapped[field]: kind.simpleString() for field, kind in kinds.items()}
+
+
+def _mapped(columns: EventColumns) -> dict[str, str]:
+    """Field of ours (of those that are kept beside them, `extra.NAME`) → the file's column."""
+    ours = {field: column for field, column in columns.model_dump(exclude={"extra"}).items() if column is not None}
+    return ours | {f"extra.{name}": column for name, column in columns.extra.items()}
+
+
+def _parsed(spark: SparkSession, settings: SourceSettings, mapped: Mapping[str, str]) -> Parsed:
+    assert settings.path is not None
+    with faults_of(settings.path):
+        return FORMATS[settings.format](spark, settings.path, settings.options, Wanted(columns=mapped, explode=settings.explode))
+
+
+def _extra(parsed: Parsed, columns: EventColumns) -> Column | None:
+    if not columns.extra:
+        return None
+    return F.to_json(F.struct(*[parsed.fields[f"extra.{name}"].cast("string").alias(name) for name in columns.extra]))
 
 
 def _columns(settings: SourceSettings) -> EventColumns:

@@ -36,6 +36,7 @@ def judge(raw: DataFrame, source: str, earliest: datetime, latest: datetime) -> 
         "source_file",
         "record",
         "corrupt_line",
+        "extra",
     )
     text = F.col("record") if isinstance(raw.schema["record"].dataType, StringType) else F.to_json("record")
     judged = typed.withColumn("reason", _reason(earliest, latest))
@@ -51,6 +52,7 @@ def judge(raw: DataFrame, source: str, earliest: datetime, latest: datetime) -> 
         "campaign_id",
         F.lit(source).alias("source"),
         "event_id",
+        "extra",
         "source_file",
         "reason",
         F.when(F.col("reason").isNotNull(), F.coalesce("corrupt_line", text, F.lit(""))).alias("record"),

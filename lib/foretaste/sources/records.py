@@ -38,6 +38,9 @@ class Source(Protocol):
     def promotions(self, spark: SparkSession, settings: SourceSettings) -> DataFrame | None:
         """What tables.promotions.build reads, where `settings.promotions` asks for them; else None."""
 
+    def types(self, spark: SparkSession, settings: SourceSettings) -> Mapping[str, str]:
+        """The type of each column that is read, in SQL's words, where the source has types; {} where all is text."""
+
     def has_own_ids(self, settings: SourceSettings) -> bool:
         """Whether event ids are the source's own, so that one of them may come back with another time."""
 
@@ -50,6 +53,7 @@ def raw_records(
     source_file: Column,
     record: Column,
     corrupt_line: Column | None = None,
+    extra: Column | None = None,
 ) -> DataFrame:
     """One row per record of the source: TEXT_FIELDS and NUMBER_FIELDS (null where `fields` has none), and
 
@@ -57,6 +61,7 @@ def raw_records(
     source_file   the file it was read from
     record        the record as read: its line, or a struct of its columns
     corrupt_line  the line, where it does not parse; else null
+    extra         other columns that are to be kept, as JSON; null without any
     """
     nothing = F.lit(None).cast("string")
     return rows.select(
@@ -66,6 +71,7 @@ def raw_records(
         source_file.cast("string").alias("source_file"),
         record.alias("record"),
         (nothing if corrupt_line is None else corrupt_line).alias("corrupt_line"),
+        (nothing if extra is None else extra).alias("extra"),
     )
 
 

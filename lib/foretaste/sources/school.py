@@ -6,7 +6,7 @@ what it is worth: some of those who left lately come back because of it. It chan
 The same log every time, whatever the partitions: each learner's random numbers come from the number.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -60,6 +60,10 @@ def campaigns(spark: SparkSession, settings: SourceSettings) -> DataFrame | None
 
 def promotions(spark: SparkSession, settings: SourceSettings) -> DataFrame | None:
     return None
+
+
+def types(spark: SparkSession, settings: SourceSettings) -> Mapping[str, str]:
+    return {}
 
 
 def has_own_ids(settings: SourceSettings) -> bool:

@@ -16,6 +16,7 @@ from foretaste.sources.times import strict_patterns
 from foretaste.steps import quality
 from foretaste.steps.identities import ERASED, Identities
 from foretaste.steps.report import StepReport
+from foretaste.steps.types import check_types, note_types
 from foretaste.tables import Table, Warehouse, campaigns, events, items, promotions, quarantine
 from foretaste.tables.campaigns import CAMPAIGNS
 from foretaste.tables.events import EVENTS
@@ -49,6 +50,9 @@ def ingest(warehouse: Warehouse, settings: Settings) -> StepReport:
 def _ingest(warehouse: Warehouse, settings: Settings, source: Source) -> StepReport:
     where = settings.source.path or settings.source.kind
     raw = source.events(warehouse.spark, settings.source)
+    with faults_of(where):
+        types = source.types(warehouse.spark, settings.source)
+    check_types(warehouse, settings.source.name, types, where)
     beside = _beside(warehouse, settings, source)
     latest = datetime.now(UTC) + settings.ingest.max_clock_skew
     who = Identities(warehouse, settings.privacy)
@@ -65,6 +69,7 @@ def _ingest(warehouse: Warehouse, settings: Settings, source: Source) -> StepRep
         who.create_events()
         known = events.build(who.known(judged))
         added = warehouse.insert_new(EVENTS, known, within=_span(counts, source.has_own_ids(settings.source)))
+        note_types(warehouse, settings.source.name, types)
         held = who.vault.insert_new(QUARANTINE, quarantine.build(tally)) if counts.refused else 0
     finally:
         tally.unpersist()

@@ -24,6 +24,7 @@ EVENTS = Table(
         Column(name="campaign_id", type="string", comment="the campaign that the event belongs to"),
         Column(name="source", type="string", comment="the name of the source that told it", required=True),
         Column(name="event_id", type="string", comment="the source's own event id, else a hash of all of the above", required=True),
+        Column(name="extra", type="string", comment="other columns of the source that settings keep, as JSON; null without any"),
     ),
     key=("source", "event_id"),
     checks={"event_type_known": f"event_type IN ({_TYPES})", "price_not_negative": "price IS NULL OR price >= 0"},
@@ -47,8 +48,8 @@ def build(judged: DataFrame) -> DataFrame:
 
 
 def hashed_id() -> SparkColumn:
-    """A hash of all the other columns, in hexadecimal: the same record gives the same id, in any run."""
-    fields = [F.unix_micros(name) if name == "event_time" else F.col(name) for name in EVENTS.names if name != "event_id"]
+    """A hash of all the other columns but `extra`, in hexadecimal: the same record gives the same id in any run, whatever else is kept."""
+    fields = [F.unix_micros(name) if name == "event_time" else F.col(name) for name in EVENTS.names if name not in ("event_id", "extra")]
     return F.md5(F.concat(*[netstring(field.cast("string")) for field in fields]))
 
 

@@ -189,6 +189,9 @@ class Warehouse:
         value = properties.get(name)
         return None if value is None else str(value)
 
+    def set_property(self, table: Table, name: str, value: str) -> None:
+        self._run(f"ALTER TABLE {self.identifier(table)} SET TBLPROPERTIES ({_quoted(name)} = {_quoted(value)})")
+
     def _complete(self, table: Table) -> None:
         there = set(self.read(table).columns)
         new = [column for column in table.columns if column.name not in there]
