@@ -14,6 +14,7 @@ from rich.console import Console
 
 from foretaste import settings as settings_module
 from foretaste.errors import ForetasteError
+from foretaste.faults import explained
 from foretaste.progress import watching
 from foretaste.session import spark_session
 from foretaste.settings import Settings
@@ -97,17 +98,11 @@ def show(report: StepReport, seconds: float) -> None:
 
 
 def _fail(error: Exception, debug: bool) -> NoReturn:
-    """One line to stderr: ours as it reads, Spark's by its first line."""
+    """One line to stderr: ours as it reads, Spark's as `explained` has it."""
     if debug:
         traceback.print_exception(error)
-    line = str(error) if isinstance(error, ForetasteError) else f"Spark stopped: {_first_line(error)} Add --debug for the trace."
+    line = str(error) if isinstance(error, ForetasteError) else explained(error)
     Console(stderr=True, soft_wrap=True).print(
         f"[bold red]error[/bold red] {line}" if not debug else line, highlight=False, markup=not debug
     )
     raise typer.Exit(1)
-
-
-def _first_line(error: Exception) -> str:
-    java = getattr(error, "java_exception", None)
-    text = str(java.getMessage() if java is not None else error)
-    return text.splitlines()[0][:300] if text else type(error).__name__

@@ -23,6 +23,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType, _parse_datatype_string
 
 from foretaste.errors import TableError
 from foretaste.settings import WarehouseSettings
@@ -200,11 +201,21 @@ class Warehouse:
             self._run(f"ALTER TABLE {self.identifier(table)} ADD COLUMNS ({columns})")
 
     def read(self, table: Table, version: int | None = None) -> DataFrame:
-        """The table as it is now, or as it was at `version`; TableError if there is none."""
+        """The table as it is now, or as it was at `version`; TableError if there is none, or it has other columns."""
         if not self.exists(table):
             raise TableError(f"there is no table {table.name} yet", where=self.identifier(table), fix="Run the job that writes it first.")
         at = "" if version is None else f" VERSION AS OF {int(version)}"
-        return self.spark.sql(f"SELECT * FROM {self.identifier(table)}{at}")
+        rows = self.spark.sql(f"SELECT * FROM {self.identifier(table)}{at}")
+        there = {field.name: field.dataType.simpleString() for field in rows.schema}
+        lacking = [column.name for column in table.columns if column.required and column.name not in there]
+        other = [name for name, kind in _types(table.ddl).items() if there.get(name, kind) != kind]
+        if (lacking or other) and version in (None, self.version(table)):
+            what = f"has no column {lacking[0]}" if lacking else f"has a column {other[0]} of another type"
+            raise TableError(
+                f"the table {table.name} {what}: another program wrote it, or an earlier release", where=self.identifier(table),
+                fix="Run the job that writes it; or RESTORE it to a version before.",
+            )  # fmt: skip
+        return rows
 
     def delta(self, table: Table) -> DeltaTable:
         """Delta's own handle, for MERGE, DELETE and the history."""
@@ -420,6 +431,14 @@ class Warehouse:
             raise TableError(
                 f"the warehouse refused: {reason}", where=self.path, fix="Check that it is reachable and that you may write there."
             ) from error
+
+
+@functools.cache
+def _types(ddl: str) -> Mapping[str, str]:
+    """Column → its type, as Spark writes it."""
+    columns = _parse_datatype_string(ddl)
+    assert isinstance(columns, StructType)
+    return {field.name: field.dataType.simpleString() for field in columns}
 
 
 def _same_key(table: Table) -> str:

@@ -1,0 +1,46 @@
+"""What Spark and Delta say when something broke, in one line: what, where, and how to mend it."""
+
+import re
+
+from foretaste.sources.reading import root_cause
+
+_FILE = re.compile(r"(?:file:|s3a?:|abfss?:|gs:|dbfs:|hdfs:)?/[^\s:,)]+")
+_RESTORE = "RESTORE TABLE … TO VERSION AS OF … brings an earlier version back; then run the job again."
+
+_KNOWN: tuple[tuple[str, str, str], ...] = (
+    (r"No space left on device|File too large|Disk quota exceeded", "the disk is full", "Make room; nothing of the run is visible."),
+    (
+        r"ChecksumException|is not a Parquet file|[Cc]ould not read footer|CANNOT_READ_FILE_FOOTER|FAILED_READ_FILE",
+        "a file is cut short, or was changed",
+        f"Bring it back from a copy, or let {_RESTORE}",
+    ),
+    (
+        r"FileNotFoundException|does not exist",
+        "a file is gone",
+        f"Run the job again, if VACUUM or jobs/erase.py ran beside it; else {_RESTORE}",
+    ),
+    (
+        r"DELTA_VERSIONS_NOT_CONTIGUOUS|DELTA_LOG_FILE_NOT_FOUND|DELTA_STATE_RECOVER_ERROR|DELTA_TRUNCATED_TRANSACTION_LOG",
+        "an entry of a table's log is missing",
+        "Bring the table's _delta_log back from a copy, or remove the table and run the job that writes it.",
+    ),
+    (r"OutOfMemoryError|Java heap space|GC overhead", "Spark ran out of memory", "Raise spark.driver_memory, or spark.executor.memory."),
+    (r"AccessControlException|Permission denied", "something may not be read or written", "Ask for the right, or set warehouse.path."),
+    (
+        r"NOT NULL constraint violated|CHECK constraint .* violated|DELTA_VIOLATE_CONSTRAINT|DELTA_NOT_NULL_CONSTRAINT",
+        "rows break a constraint of the table",
+        "Nothing was written. Please report it: a job should have put them into quarantine.",
+    ),
+)
+
+
+def explained(error: BaseException) -> str:
+    """One line for an error of Spark's or Delta's."""
+    cause = root_cause(error)
+    said = f"{cause} {error}"
+    for sign, what, fix in _KNOWN:
+        if re.search(sign, said):
+            file = _FILE.search(cause) or (None if "file" not in what else _FILE.search(str(error)))
+            where = f" ({file[0]})" if file else ""
+            return f"{what}{where}. {fix}"
+    return f"Spark stopped: {cause}. Add --debug for the trace."
