@@ -39,7 +39,7 @@ OF_A_RUN = ("run_at", "scored_at", "model_version", "data_version", "low", "high
 """Columns that tell of a run: when it ran, which versions it found; and bounds of intervals, which go with the values."""
 
 NUM_SESSIONS, NUM_ITEMS, START = 1500, 60, 1_396_310_400  # 1 April 2014, UTC
-JOB_S = 300.0
+JOB_S = 400.0
 QUICK = (  # jobs live for seconds: not worth compiling well
     "spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     "spark.executor.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
@@ -72,6 +72,7 @@ def command(cluster: Cluster, job: str, folder: Path, clicks: Path) -> list[str]
         *(part for option in QUICK for part in ("--conf", option)),
         *(str(ROOT / "jobs" / f"{job}.py"), "--config", str(ROOT / "conf" / "clicks.yaml")),
         *("--set", f"warehouse.path={folder / 'warehouse'}", "--set", f"source.path={clicks}"),
+        *("--set", "training.start_timeout=60s", "--set", "training.stall_timeout=60s"),
         *("--set", "spark.shuffle_partitions=2", "--set", "sequences.rows_per_group=64", "--set", "scoring.top_k=5"),
         *("--set", "tasks.interest.fit.epochs=4", "--set", "tasks.interest.model.dropout=0.0"),
     ]

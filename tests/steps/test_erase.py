@@ -177,6 +177,9 @@ def test_whom_to_erase_must_be_said(warehouse: Warehouse, tmp_path: Path, spark:
     nobody = settings.model_copy(update={"privacy": settings.privacy.model_copy(update={"erase": type(settings.privacy.erase)()})})
     with pytest.raises(SettingsError, match="nobody is named"):
         erase(warehouse, nobody)
+    inside = type(settings.privacy.erase)(users=f"{warehouse.path}/leavers.txt")
+    with pytest.raises(SettingsError, match="lies in the warehouse"):
+        erase(warehouse, settings.model_copy(update={"privacy": settings.privacy.model_copy(update={"erase": inside})}))
     (tmp_path / "leavers.txt").write_text("\n \n")
     with pytest.raises(SettingsError, match="no ids in it"):
         erase(warehouse, settings)

@@ -1,5 +1,6 @@
 """Takes users out of everything: all tables, quarantine, the vault, and older versions; and looks whether they are gone."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ def erase(warehouse: Warehouse, settings: Settings) -> StepReport:
     leavers = _leavers(warehouse, settings, who)
     num_users = leavers.own.count()
     places = [warehouse, *_annexes(warehouse)]
-    notes = [line for place in places for line in _models_that_saw(place, leavers.stored)]
+    notes = [line for place in places for line in _models_that_saw(place, leavers.stored)]  # before their rows are gone
     warehouse.insert_new(ERASURES, erasures.build(leavers.stored))
     deleted = _delete(places, who, leavers, settings)
     _wait(at_work(warehouse.path, but=("erase",)), settings)
@@ -66,6 +67,10 @@ def _leavers(warehouse: Warehouse, settings: Settings, who: Identities) -> _Leav
     path = settings.privacy.erase.users
     if path is None:
         raise SettingsError("nobody is named", where="privacy.erase.users", fix="Name a file with a user's id in each line.")
+    if any(f"{os.path.abspath(path)}/".startswith(f"{place.path}/") for place in (warehouse, who.vault)):
+        raise SettingsError(
+            "the file of ids lies in the warehouse, where no id is to be left", where="privacy.erase.users", fix="Move it elsewhere."
+        )
     with faults_of(path):
         lines = warehouse.spark.read.text(path).select(F.trim(F.regexp_replace("value", "\r$", "")).alias("user_id"))
         ids = [row.user_id for row in lines.where("user_id <> ''").distinct().limit(_MOST + 1).collect()]
@@ -117,6 +122,7 @@ def _quarantined(place: Warehouse, own: DataFrame) -> DataFrame:
 def _models_that_saw(place: Warehouse, users: DataFrame) -> list[str]:
     """A line for each stored model whose training rows held one of the users."""
     root = Path(place.path) / "models"
+    where = f" in {root.parent}" if root.parent.parent.name == "folds" else ""
     lines, seen = [], dict[int, int | None]()
     for name in sorted(path.name for path in root.iterdir()) if root.is_dir() else ():
         for number in registry.versions(place.path, name):
@@ -127,16 +133,17 @@ def _models_that_saw(place: Warehouse, users: DataFrame) -> list[str]:
             if version not in seen:
                 seen[version] = _num_users(place, version, users)
             if seen[version] is None:
-                lines.append(f"model {name} version {number}: whether it learnt from any of them is not known any more")
+                lines.append(f"model {name} version {number}{where}: whether it learnt from any of them is not known any more")
             elif seen[version]:
-                lines.append(f"model {name} version {number} learnt from {seen[version]:,} of these users; train a new one to forget them")
+                forget = "train a new one to forget them"
+                lines.append(f"model {name} version {number}{where} learnt from {seen[version]:,} of these users; {forget}")
     return lines
 
 
 def _num_users(place: Warehouse, version: int, users: DataFrame) -> int | None:
     """How many of the users have rows in that version of sequences; None where it is gone."""
     try:
-        rows = place.read(SEQUENCES, version).join(F.broadcast(users), on="user_id", how="left_semi")
+        rows = place.read(SEQUENCES, version, checked=False).join(F.broadcast(users), on="user_id", how="left_semi")
         return rows.select("user_id").distinct().count()
     except Exception as error:  # Delta has a dozen names for a version that is gone
         if not place.exists(SEQUENCES):

@@ -194,18 +194,20 @@ class Warehouse:
         self._run(f"ALTER TABLE {self.identifier(table)} SET TBLPROPERTIES ({_quoted(name)} = {_quoted(value)})")
 
     def _complete(self, table: Table) -> None:
-        there = set(self.read(table).columns)
+        there = set(self.read(table, checked=False).columns)
         new = [column for column in table.columns if column.name not in there]
         if new and table.name not in self.shared:
             columns = ", ".join(f"`{column.name}` {column.type} COMMENT {_quoted(column.comment)}" for column in new)
             self._run(f"ALTER TABLE {self.identifier(table)} ADD COLUMNS ({columns})")
 
-    def read(self, table: Table, version: int | None = None) -> DataFrame:
-        """The table as it is now, or as it was at `version`; TableError if there is none, or it has other columns."""
+    def read(self, table: Table, version: int | None = None, *, checked: bool = True) -> DataFrame:
+        """The table as it is now, or as it was at `version`; TableError if there is none, or (checked) if it has other columns now."""
         if not self.exists(table):
             raise TableError(f"there is no table {table.name} yet", where=self.identifier(table), fix="Run the job that writes it first.")
         at = "" if version is None else f" VERSION AS OF {int(version)}"
         rows = self.spark.sql(f"SELECT * FROM {self.identifier(table)}{at}")
+        if not checked:
+            return rows
         there = {field.name: field.dataType.simpleString() for field in rows.schema}
         lacking = [column.name for column in table.columns if column.required and column.name not in there]
         other = [name for name, kind in _types(table.ddl).items() if there.get(name, kind) != kind]
@@ -307,7 +309,7 @@ class Warehouse:
         them, so neither does the log. Where nothing is to be deleted there is no new version.
         """
         few = F.broadcast(keys)
-        count = self.read(table).join(few, on=keys.columns, how="left_semi").count()
+        count = self.read(table, checked=False).join(few, on=keys.columns, how="left_semi").count()
         if count:
             same = " AND ".join(f"target.`{name}` = source.`{name}`" for name in keys.columns)
             with self.noted(self.built_from(table) or None):

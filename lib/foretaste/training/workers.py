@@ -166,6 +166,8 @@ def _run_in_spark(text: str, folder: Path, threads: int | None, training: Traini
                 executable=context.pythonExec,
             )
         except TimeoutException as error:
+            if (free := task_slots(spark)) is None or free >= training.workers:  # there is room: an executor died while they started
+                raise RankLostError(f"the ranks did not start within {training.start_timeout}") from error
             raise TrainingError(
                 f"the ranks did not start within {training.start_timeout}",
                 where="training.start_timeout",
