@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport SPARK_HOME SPARK_CONF_DIR PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help set-up demo test test-fast lint package zip environment lock clean
+.PHONY: help set-up demo notebooks test test-fast lint package zip environment lock clean
 .NOTPARALLEL:
 
 help: ## what can be made
@@ -36,6 +36,9 @@ lint: set-up ## style, types, and who may import whom
 	@ruff format --check --quiet .
 	@mypy --no-error-summary
 	@lint-imports --no-logo
+
+notebooks: set-up ## run the notebooks on CONFIG, and render them with their pictures into dist/notebooks
+	@python -m foretaste.notebook --config $(CONFIG) --out $(DIST)/notebooks notebooks/*.py
 
 package: set-up zip environment ## what a cluster needs; EXTRAS="demo uses" go in, PYTHON_PREFIX=/usr is where its machines have Python 3.11
 	@du -h $(DIST)/*

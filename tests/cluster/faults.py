@@ -48,11 +48,11 @@ QUICK = (  # jobs live for seconds: not worth compiling well
 )
 
 
-def write_clicks(file: Path) -> int:
+def write_clicks(file: Path, num_sessions: int = NUM_SESSIONS) -> int:
     """Sessions over five days in which item i is followed by i + 1 four times out of five; returns the number of clicks."""
     choose = random.Random(1)
     lines = ["SessionId\tItemId\tTime"]
-    for session in range(NUM_SESSIONS):
+    for session in range(num_sessions):
         at = START + choose.uniform(0, 5 * 86_400 - 3_600)  # ended before the fifth day is
         item = choose.randrange(NUM_ITEMS)
         for _ in range(choose.randint(2, 8)):

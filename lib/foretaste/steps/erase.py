@@ -112,9 +112,12 @@ def _delete(places: Sequence[Warehouse], who: Identities, leavers: _Leavers, set
 
 def _quarantined(place: Warehouse, own: DataFrame) -> DataFrame:
     """record_id of the records in quarantine that are of these users, or, where that cannot be read, hold an id between other signs."""
+    place.create(QUARANTINE)  # one of an earlier release has no user_id
     held = place.read(QUARANTINE).alias("held")
-    leaver = F.broadcast(own.select(F.col("user_id").alias("leaver")))
-    inside = F.expr(r"held.record RLIKE concat('(^|[^A-Za-z0-9])\\Q', leaver, '\\E($|[^A-Za-z0-9])')")
+    leaver = F.broadcast(
+        own.select(F.col("user_id").alias("leaver"), F.replace("user_id", F.lit("\\E"), F.lit("\\E\\\\E\\Q")).alias("quoted"))
+    )
+    inside = F.expr(r"held.record RLIKE concat('(^|[^A-Za-z0-9])\\Q', quoted, '\\E($|[^A-Za-z0-9])')")
     is_theirs = F.coalesce(F.col("held.user_id") == F.col("leaver"), inside)
     return held.join(leaver, on=is_theirs, how="inner").select("record_id").distinct()
 
