@@ -71,7 +71,7 @@ def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple
         log, "user_id string, item_id string, event_time timestamp, price double, quantity double, category string"
     )
     given = {"event_type": F.lit("purchase"), "source": F.lit("bakery"), "session_hint": F.lit(None).cast("string")}
-    given |= {"campaign_id": F.lit(None).cast("string"), "event_id": F.lit(None).cast("string")}
+    given |= {"campaign_id": F.lit(None).cast("string"), "event_id": F.lit(None).cast("string"), "extra": F.lit(None).cast("string")}
     told = rows.withColumns(given)
     warehouse.overwrite(EVENTS, EVENTS.select(told.withColumn("event_id", events.hashed_id())))
     weeks = [week for week in range(NUM_DAYS // 7 + 1) if promoted(7 * week)]

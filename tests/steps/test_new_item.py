@@ -76,7 +76,7 @@ def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple
     rows = spark.createDataFrame(log, "user_id string, item_id string, event_time timestamp, category string")
     looked = F.when(F.col("category") == "view", "view").otherwise("purchase")
     given = {"event_type": looked, "source": F.lit("shop"), "price": F.lit(1.0), "quantity": F.lit(1.0)}
-    given |= {name: F.lit(None).cast("string") for name in ("session_hint", "campaign_id", "event_id")}
+    given |= {name: F.lit(None).cast("string") for name in ("session_hint", "campaign_id", "event_id", "extra")}
     told = rows.withColumns(given)
     warehouse.overwrite(EVENTS, EVENTS.select(told.withColumn("event_id", events.hashed_id())))
     known = [(f"{kind} {number}", f"{kind} of sort {number}", kind, None, None) for kind in ("tea", "jam") for number in (*range(6), 99)]

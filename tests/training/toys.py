@@ -149,6 +149,9 @@ class Rank:
         self._meeting.wait(60)
         return first
 
+    def doing(self, what: str) -> None:
+        pass
+
 
 def fitted_together(plan: Plan, size: int) -> Fitted:
     """The plan fitted by `size` ranks, a thread each.
