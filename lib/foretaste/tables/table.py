@@ -209,7 +209,7 @@ class Warehouse:
         if not checked:
             return rows
         there = {field.name: field.dataType.simpleString() for field in rows.schema}
-        lacking = [column.name for column in table.columns if column.required and column.name not in there]
+        lacking = [name for name in table.key if name not in there]  # others an earlier release may not have had
         other = [name for name, kind in _types(table.ddl).items() if there.get(name, kind) != kind]
         if (lacking or other) and version in (None, self.version(table)):
             what = f"has no column {lacking[0]}" if lacking else f"has a column {other[0]} of another type"
