@@ -131,7 +131,7 @@ install_packages() {
     fi
     say "installing requirements.lock into .venv"
     logged "installing packages" "$venv/bin/uv" pip sync -q --python "$venv/bin/python" --find-links "$wheels" --only-binary horovod requirements.lock
-    echo "$PWD/lib" >"$site/foretaste.pth"
+    logged "installing foretaste itself" "$venv/bin/uv" pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation --editable .
 }
 
 # Horovod ships sources only. They lack the C++ standard that today's torch headers need: the shim adds it, last, so that it wins.

@@ -13,7 +13,7 @@ from foretaste.steps.ingest import ingest
 from foretaste.steps.sequence import sequence
 from foretaste.steps.sessionize import sessionize
 from foretaste.tables import Warehouse
-from tests.cluster.faults import write_clicks
+from tests.cluster.clicks import write_clicks
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))

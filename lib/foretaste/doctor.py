@@ -24,12 +24,13 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from foretaste.errors import ForetasteError, SettingsError, TableError
+from foretaste.faults import root_cause
 from foretaste.feed.pin import pin
 from foretaste.session import DELTA_PACKAGE, spark_session
 from foretaste.settings import Settings
 from foretaste.sources import source_of_kind
 from foretaste.sources.pseudonyms import read_key
-from foretaste.sources.reading import faults_of, root_cause
+from foretaste.sources.reading import faults_of
 from foretaste.tables import TABLES, Warehouse
 from foretaste.tasks import TASKS
 from foretaste.training.slots import num_cores
@@ -110,7 +111,11 @@ def _java() -> str:
 
 def _versions() -> str:
     wrong, count = [], 0
-    for line in importlib.metadata.requires("foretaste") or ():
+    try:
+        lines = importlib.metadata.requires("foretaste") or ()
+    except importlib.metadata.PackageNotFoundError:
+        return "not compared: foretaste is no installed package here, as where it comes as a zip"
+    for line in lines:
         wanted = Requirement(line)
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
             continue

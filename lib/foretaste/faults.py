@@ -2,8 +2,7 @@
 
 import re
 
-from foretaste.sources.reading import root_cause
-
+_TELLS_CONTENT = ("Pars", "Upgrade", "DateTime")  # errors of these names quote the data, and with it perhaps a user id
 _FILE = re.compile(r"(?:file:|s3a?:|abfss?:|gs:|dbfs:|hdfs:)?/[^\s:,)]+")
 _RESTORE = "RESTORE TABLE … TO VERSION AS OF … brings an earlier version back; then run the job again."
 
@@ -15,7 +14,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         f"Bring it back from a copy, or let {_RESTORE}",
     ),
     (
-        r"FileNotFoundException|does not exist",
+        r"FileNotFoundException",
         "a file is gone",
         f"Run the job again, if VACUUM or jobs/erase.py ran beside it; else {_RESTORE}",
     ),
@@ -44,3 +43,18 @@ def explained(error: BaseException) -> str:
             where = f" ({file[0]})" if file else ""
             return f"{what}{where}. {fix}"
     return f"Spark stopped: {cause}. Add --debug for the trace."
+
+
+def root_cause(error: BaseException) -> str:
+    """The innermost reason that Java or Python gives, in one line, without the data it may quote."""
+    cause = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
+    if cause is None:
+        return _one_line(type(error).__name__, str(error))
+    while cause.getCause() is not None:
+        cause = cause.getCause()
+    return _one_line(str(cause.getClass().getSimpleName()), str(cause.getMessage()))
+
+
+def _one_line(name: str, message: str) -> str:
+    lines = [] if any(sign in name for sign in _TELLS_CONTENT) else message.splitlines()
+    return f"{name}: {lines[0][:200].rstrip('.')}" if lines else name

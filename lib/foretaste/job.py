@@ -23,6 +23,8 @@ from foretaste.steps.running import announced
 from foretaste.tables import Warehouse
 
 Step = Callable[[Warehouse, Settings], StepReport]
+Config = Annotated[Path, typer.Option(help="the deployment's YAML, such as conf/demo.yaml")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="a setting on top: key.sub=value; may be repeated")]
 console = Console(soft_wrap=True)
 
 
@@ -30,8 +32,8 @@ def run(*steps: Step, after: Callable[[Warehouse, Settings, Console], None] | No
     """A job's command line: the steps in turn, each reported as it ends, then `after`. Errors end it with code 1 and one line."""
 
     def main(
-        config: Annotated[Path, typer.Option(help="the deployment's YAML, such as conf/demo.yaml")],
-        overrides: Annotated[list[str] | None, typer.Option("--set", help="a setting on top: key.sub=value; may be repeated")] = None,
+        config: Config,
+        overrides: Overrides = None,
         debug: Annotated[bool, typer.Option(help="show the whole trace of an error")] = False,
     ) -> None:
         try:
@@ -39,6 +41,11 @@ def run(*steps: Step, after: Callable[[Warehouse, Settings, Console], None] | No
         except (ForetasteError, PySparkException, Py4JJavaError) as error:
             _fail(error, debug)
 
+    _command(main)
+
+
+def _command(main: Callable[..., None]) -> None:
+    """Runs `main` with the command line's options, and the job's own docstring as its help."""
     main.__doc__ = sys.modules["__main__"].__doc__
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
@@ -65,8 +72,8 @@ def diagnose() -> None:
     """The doctor's command line: code 1 where a check failed."""
 
     def main(
-        config: Annotated[Path, typer.Option(help="the deployment's YAML, such as conf/demo.yaml")],
-        overrides: Annotated[list[str] | None, typer.Option("--set", help="a setting on top: key.sub=value; may be repeated")] = None,
+        config: Config,
+        overrides: Overrides = None,
     ) -> None:
         from foretaste.doctor import examine, shown  # it imports what all jobs together do, and each of them only its own
 
@@ -82,10 +89,7 @@ def diagnose() -> None:
         if not all(finding.ok for finding in findings):
             raise typer.Exit(1)
 
-    main.__doc__ = sys.modules["__main__"].__doc__
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    _command(main)
 
 
 def show(report: StepReport, seconds: float) -> None:

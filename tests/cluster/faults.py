@@ -24,67 +24,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import typer
 from deltalake import DeltaTable
 
+from tests.cluster.clicks import environment, rows_of, submitted, write_clicks
 from tests.cluster.cluster import Cluster, standalone_cluster
 
-ROOT = Path(__file__).parents[2]
 STEPS = ("ingest", "sessionize", "sequence", "train", "evaluate", "score")
 TABLES = ("events", "events_quarantine", "sessions", "vocabulary", "sequences", "metrics", "scores")
 OF_A_RUN = ("run_at", "scored_at", "model_version", "data_version", "low", "high")
 """Columns that tell of a run: when it ran, which versions it found; and bounds of intervals, which go with the values."""
 
-NUM_SESSIONS, NUM_ITEMS, START = 1500, 60, 1_396_310_400  # 1 April 2014, UTC
 JOB_S = 400.0
+TIMES_OUT = ("training.start_timeout=60s", "training.stall_timeout=60s")
 QUICK = (  # jobs live for seconds: not worth compiling well
     "spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     "spark.executor.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     "spark.sql.codegen.wholeStage=false",
     "spark.sql.codegen.factoryMode=NO_CODEGEN",
 )
-
-
-def write_clicks(file: Path, num_sessions: int = NUM_SESSIONS) -> int:
-    """Sessions over five days in which item i is followed by i + 1 four times out of five; returns the number of clicks."""
-    choose = random.Random(1)
-    lines = ["SessionId\tItemId\tTime"]
-    for session in range(num_sessions):
-        at = START + choose.uniform(0, 5 * 86_400 - 3_600)  # ended before the fifth day is
-        item = choose.randrange(NUM_ITEMS)
-        for _ in range(choose.randint(2, 8)):
-            lines.append(f"{session}\t{1000 + item}\t{at:.3f}")
-            at += choose.uniform(5, 300)
-            item = (item + 1) % NUM_ITEMS if choose.random() < 0.8 else choose.randrange(NUM_ITEMS)
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return len(lines) - 1
-
-
-def command(cluster: Cluster, job: str, folder: Path, clicks: Path) -> list[str]:
-    """How a user submits the job to the cluster, with its warehouse in `folder`."""
-    return [
-        *(str(Path(sys.executable).with_name("spark-submit")), "--master", cluster.url),
-        *("--conf", "spark.driver.host=127.0.0.1", "--conf", f"spark.pyspark.python={sys.executable}"),
-        *("--conf", "spark.ui.enabled=false", "--conf", "spark.executor.memory=1g"),
-        *(part for option in QUICK for part in ("--conf", option)),
-        *(str(ROOT / "jobs" / f"{job}.py"), "--config", str(ROOT / "conf" / "clicks.yaml")),
-        *("--set", f"warehouse.path={folder / 'warehouse'}", "--set", f"source.path={clicks}"),
-        *("--set", "training.start_timeout=60s", "--set", "training.stall_timeout=60s"),
-        *("--set", "spark.shuffle_partitions=2", "--set", "sequences.rows_per_group=64", "--set", "scoring.top_k=5"),
-        *("--set", "tasks.interest.fit.epochs=4", "--set", "tasks.interest.model.dropout=0.0"),
-    ]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYSPARK_DRIVER_PYTHON": sys.executable, "PYTHONPATH": str(ROOT / "lib"), "MLFLOW_TRACKING_URI": "off"}
-
-
-def rows_of(table: Path) -> pa.Table:
-    """The newest version's rows. (deltalake's own readers of structs need a newer pyarrow.)"""
-    return pa.concat_tables(pq.read_table(file.removeprefix("file://"), partitioning=None) for file in DeltaTable(str(table)).file_uris())
 
 
 Rows = dict[str, str] | None
@@ -241,8 +200,8 @@ class Faults:
     def _start(self, step: str, place: Path) -> subprocess.Popen[bytes]:
         with (place / f"{step}.log").open("ab") as log:
             return subprocess.Popen(
-                command(self.cluster, step, place, self.clicks),
-                env=environment(),
+                submitted(self.cluster, step, place / "warehouse", self.clicks, *QUICK, *TIMES_OUT),
+                env={**environment(), "MLFLOW_TRACKING_URI": "off"},
                 cwd=place,
                 stdout=log,
                 stderr=log,

@@ -12,8 +12,7 @@ from pyspark.sql import functions as F
 from foretaste.errors import TableError
 from foretaste.settings import EventColumns, Settings, SourceSettings, WarehouseSettings
 from foretaste.steps.ingest import ingest
-from foretaste.tables import Table, Warehouse
-from foretaste.tables import table as tables
+from foretaste.tables import Table, Warehouse, conflicts
 from foretaste.tables.events import EVENTS
 from foretaste.tables.table import Column
 
@@ -112,10 +111,10 @@ def test_who_never_gets_a_turn_is_told(warehouse: Warehouse, monkeypatch: pytest
 
     def collides(*_: object, **__: object) -> None:
         tries.append(1)
-        raise tables.delta_exceptions.ConcurrentAppendException("another was first", stackTrace="", cause=None)
+        raise conflicts.exceptions.ConcurrentAppendException("another was first", stackTrace="", cause=None)
 
     monkeypatch.setattr(warehouse, "_save", collides)
-    monkeypatch.setattr(tables, "_FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(conflicts, "FIRST_PAUSE_S", 0.0)
     with pytest.raises(TableError, match="others wrote runs 10 times before this job could"):
         run_of(warehouse, 1, 1)
     assert len(tries) == 10

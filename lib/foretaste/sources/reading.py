@@ -8,9 +8,9 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
 from foretaste.errors import SourceError
+from foretaste.faults import root_cause
 
 _NUM_NAMED = 20
-_TELLS_CONTENT = ("Pars", "Upgrade", "DateTime")  # errors of these names quote the data, and with it perhaps a user id
 HEADERS_DIFFER = "HEADERS_DIFFER"  # raised inside Spark, while the rows are read
 _FIXES = {
     HEADERS_DIFFER: ("its files have the same columns in different orders", "Ingest each kind of file by itself."),
@@ -42,16 +42,6 @@ def faults_of(where: str) -> Iterator[None]:
         ) from error
 
 
-def root_cause(error: BaseException) -> str:
-    """The innermost reason that Java or Python gives, in one line, without the data it may quote."""
-    cause = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
-    if cause is None:
-        return _one_line(type(error).__name__, str(error))
-    while cause.getCause() is not None:
-        cause = cause.getCause()
-    return _one_line(str(cause.getClass().getSimpleName()), str(cause.getMessage()))
-
-
 def missing(wanted: Mapping[str, str], found: Sequence[str], where: str, key: str) -> SourceError:
     """For mapped columns that are not there. `wanted`: field → its mapped column, `key`: where the settings map them."""
     named = " and ".join(f"{column!r} ({key}.{field})" for field, column in wanted.items())
@@ -61,8 +51,3 @@ def missing(wanted: Mapping[str, str], found: Sequence[str], where: str, key: st
     listed = ", ".join(found[:_NUM_NAMED]) + (", …" if len(found) > _NUM_NAMED else "")
     hint = f"Did you mean {' and '.join(map(repr, dict.fromkeys(close)))}? " if close else ""
     return SourceError(f"there is no column {named}", where=where, fix=f"{hint}Found: {listed}.")
-
-
-def _one_line(name: str, message: str) -> str:
-    lines = [] if any(sign in name for sign in _TELLS_CONTENT) else message.splitlines()
-    return f"{name}: {lines[0][:200].rstrip('.')}" if lines else name

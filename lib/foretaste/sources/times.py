@@ -9,8 +9,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, DateType, TimestampNTZType, TimestampType
 
 from foretaste.errors import SourceError
+from foretaste.faults import root_cause
 from foretaste.settings import TimeFormat
-from foretaste.sources.reading import root_cause
 
 NUMBER = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\s*$"
 _MICROSECONDS_IN = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}

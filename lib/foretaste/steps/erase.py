@@ -6,6 +6,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -19,6 +21,7 @@ from foretaste.steps.running import Job, at_work, still_at_work
 from foretaste.steps.traces import search
 from foretaste.tables import TABLES, Table, Warehouse, erasures
 from foretaste.tables.erasures import ERASURES
+from foretaste.tables.purge import purge
 from foretaste.tables.quarantine import QUARANTINE
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.user_ids import USER_IDS
@@ -54,7 +57,7 @@ def erase(warehouse: Warehouse, settings: Settings) -> StepReport:
     again = _delete(places, who, leavers, settings)
     deleted = {name: deleted.get(name, 0) + again.get(name, 0) for name in {**deleted, **again}}
     for place, table in _held(places, who):
-        place.purge(table)
+        purge(place, table)
     num_files = _prove(warehouse, who, places, leavers)
     vault = " and the vault" if who.vault is not warehouse else ""
     notes.append(f"searched the bytes of all {num_files:,} files of the warehouse{vault}: none of the ids is there")
@@ -145,12 +148,12 @@ def _models_that_saw(place: Warehouse, users: DataFrame) -> list[str]:
 
 def _num_users(place: Warehouse, version: int, users: DataFrame) -> int | None:
     """How many of the users have rows in that version of sequences; None where it is gone."""
+    if not place.exists(SEQUENCES):
+        return None
     try:
         rows = place.read(SEQUENCES, version, checked=False).join(F.broadcast(users), on="user_id", how="left_semi")
         return rows.select("user_id").distinct().count()
-    except Exception as error:  # Delta has a dozen names for a version that is gone
-        if not place.exists(SEQUENCES):
-            raise TableError("sequences cannot be read", where=place.path, fix="Mend the warehouse first.") from error
+    except (PySparkException, Py4JJavaError):
         return None
 
 

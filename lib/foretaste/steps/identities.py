@@ -29,9 +29,11 @@ class Identities:
         self._warehouse = warehouse
         self._pseudonyms: Pseudonyms | None = read_key(warehouse.spark, asked.key) if asked else None
         self.vault = Warehouse(warehouse.spark, asked.vault, private=True) if asked else warehouse
-        if asked and self.vault.holds(warehouse):
+        if asked and self.vault.lies_in(warehouse):
             raise SettingsError(
-                "the vault is the warehouse itself, which everybody reads", where="privacy.pseudonyms.vault", fix="Name a place of its own."
+                "the vault is the warehouse itself, or a folder of it, which everybody reads",
+                where="privacy.pseudonyms.vault",
+                fix="Name a place of its own.",
             )
         self._check_key()
 

@@ -14,9 +14,9 @@ from foretaste.sources.judge import REASONS, judge
 from foretaste.sources.reading import faults_of
 from foretaste.sources.times import strict_patterns
 from foretaste.steps import quality
+from foretaste.steps.column_types import check_types, note_types
 from foretaste.steps.identities import ERASED, Identities
 from foretaste.steps.report import StepReport
-from foretaste.steps.types import check_types, note_types
 from foretaste.tables import Table, Warehouse, campaigns, events, items, promotions, quarantine
 from foretaste.tables.campaigns import CAMPAIGNS
 from foretaste.tables.events import EVENTS

@@ -11,10 +11,12 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from foretaste.errors import TableError
 
 FOLDER = "running"
 TOUCH_S = 20.0
@@ -42,14 +44,18 @@ def announced(root: str, steps: Sequence[str]) -> Iterator[None]:
         yield
         return
     path = Path(root) / FOLDER / f"{uuid.uuid4().hex}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     about = {"steps": list(steps), "host": socket.gethostname(), "process": os.getpid(), "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"}
-    path.write_text(json.dumps(about), encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(about), encoding="utf-8")
+    except OSError as error:
+        raise TableError(f"the job cannot say that it runs: {error.strerror}", where=str(path.parent), fix="Make room there.") from error
     ended = threading.Event()
 
     def touch() -> None:
         while not ended.wait(TOUCH_S):
-            path.touch()
+            with suppress(OSError):  # the next time, perhaps
+                path.touch()
 
     thread = threading.Thread(target=touch, daemon=True)
     thread.start()

@@ -45,6 +45,6 @@ def sessionize(warehouse: Warehouse, settings: Settings) -> StepReport:
     assert kept is not None
     notes = [note]
     left_out = num_events - kept[1]
-    if left_out:
+    if settings.sessions.bots and left_out:
         notes.append(f"{left_out:,} events ({left_out / num_events:.2%}) are in no session: sessions.bots leaves theirs out")
     return StepReport(step="sessionize", read={"events": num_events}, written={"sessions": kept[0]}, notes=tuple(notes))

@@ -13,11 +13,12 @@ from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.series import SERIES
 from foretaste.tables.sessions import SESSIONS
 from foretaste.tables.synthetic_sequences import SYNTHETIC_SEQUENCES
-from foretaste.tables.table import Table, Warehouse
+from foretaste.tables.table import Table
 from foretaste.tables.user_ids import USER_IDS
 from foretaste.tables.user_latents import USER_LATENTS
 from foretaste.tables.user_segments import USER_SEGMENTS
 from foretaste.tables.vocabulary import VOCABULARY
+from foretaste.tables.warehouse import Warehouse
 
 TABLES: dict[str, Table] = {
     table.name: table

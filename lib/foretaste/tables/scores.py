@@ -11,7 +11,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from foretaste.tables.items import ITEMS
-from foretaste.tables.table import Column, Table, Warehouse
+from foretaste.tables.table import Column, Table
+from foretaste.tables.warehouse import Warehouse
 
 SCORES = Table(
     name="scores",

@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # ranks need no Spark
     from pyspark.sql import SparkSession
 
 POLL_EVERY_S = 2e-4
+TRIAL_S = 60.0  # in which ranks that are there have added up one number
 
 
 def launch(plan: Plan, training: TrainingSettings, spark: "SparkSession | None" = None, report: Report = print) -> Fitted:
@@ -70,7 +71,7 @@ def launch(plan: Plan, training: TrainingSettings, spark: "SparkSession | None" 
 def _persist(plan: Plan, training: TrainingSettings, spark: "SparkSession | None", report: Report) -> Fitted:
     """Runs the ranks until they end well, or a fault is theirs, or they died once too often."""
     folder = Path(plan.folder)
-    lost: list[str] = []
+    notes: list[str] = []
     times = 0
     while True:
         messages.clear(folder)
@@ -78,11 +79,11 @@ def _persist(plan: Plan, training: TrainingSettings, spark: "SparkSession | None
             with messages.relayed(folder, report):
                 _run(plan.to_json(), folder, plan.threads, training, spark)
             fitted = messages.read_fitted(folder)
-            return replace(fitted, notes=(*fitted.notes, *lost))
+            return replace(fitted, notes=(*fitted.notes, *notes))
         except RankLostError as error:
             messages.raise_fault(folder)
-            why = messages.read_stall(folder) or " ".join(part for part in (str(error), messages.last_words(folder)) if part)
-            lost.append(f"a rank was lost ({why}); training went on from the last checkpoint")
+            why = _why(error, folder)
+            notes.append(f"a rank was lost ({why}); training went on from the last checkpoint")
             times += 1
             if times > training.max_restarts:
                 raise TrainingError(
@@ -90,15 +91,20 @@ def _persist(plan: Plan, training: TrainingSettings, spark: "SparkSession | None
                     where=plan.task,
                     fix=f"Read {folder / messages.OUTPUT}; more memory a worker may help. Training goes on from its last checkpoint.",
                 ) from error
-            report(f"{plan.task}: {lost[-1]}, restart {times} of {training.max_restarts}")
+            report(f"{plan.task}: {notes[-1]}, restart {times} of {training.max_restarts}")
             if training.launcher == "spark" and spark is not None and (left := slots_left(training.workers, lambda: task_slots(spark))):
                 training = training.model_copy(update={"workers": left})
-                lost.append(f"a machine is gone: {left} {'rank goes' if left == 1 else 'ranks go'} on, with the same rows a step in all")
-                report(f"{plan.task}: {lost[-1]}")
+                notes.append(f"a machine is gone: {left} {'rank goes' if left == 1 else 'ranks go'} on, with the same rows a step in all")
+                report(f"{plan.task}: {notes[-1]}")
 
 
 class RankLostError(Exception):
     """Ranks ended without a result and without an error of their own: killed, or out of reach."""
+
+
+def _why(error: RankLostError, folder: Path) -> str:
+    """What is known of it: what a rank said that ended itself, else how it ended and what was printed last."""
+    return messages.read_stall(folder) or " ".join(part for part in (str(error), messages.last_words(folder)) if part)
 
 
 def try_ranks(parent: Path, training: TrainingSettings, spark: "SparkSession | None" = None) -> list[str]:
@@ -109,14 +115,13 @@ def try_ranks(parent: Path, training: TrainingSettings, spark: "SparkSession | N
     if training.launcher == "spark" and spark is not None:
         check_slots(training.workers, lambda: task_slots(spark))
     folder = Path(tempfile.mkdtemp(prefix=".doctor-ranks-", dir=parent))
-    text = json.dumps({"trial": str(folder)})
     try:
+        text = json.dumps({"trial": str(folder)})
         _run(text, folder, 1, training, spark)
         told = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("trial-*.json"))]
     except RankLostError as error:
-        why = " ".join(part for part in (str(error), messages.last_words(folder)) if part)
         raise TrainingError(
-            f"{training.workers} ranks could not add up their numbers: {why}",
+            f"{training.workers} ranks could not add up their numbers: {_why(error, folder)}",
             where=f"training.launcher {training.launcher}",
             fix="Name training.network_interface (lo on one machine), and let machines reach one another on all ports.",
         ) from error
@@ -342,6 +347,7 @@ def run_rank(text: str) -> None:
 
 def _try(folder: Path) -> None:
     ranks = HorovodRanks()
+    ranks.watch(TRIAL_S, folder)
     number = torch.tensor([float(ranks.rank)])
     ranks.add_up([number], "trial")
     write(folder / f"trial-{ranks.rank:04d}.json", json.dumps({"host": socket.gethostname(), "sum": float(number)}).encode())
