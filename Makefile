@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport SPARK_HOME SPARK_CONF_DIR PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help set-up demo notebooks test test-fast lint package zip environment lock clean
+.PHONY: help set-up demo notebooks test test-fast lint browser package zip environment wheel locked lock reference clean
 .NOTPARALLEL:
 
 help: ## what can be made
@@ -25,7 +25,7 @@ set-up: ## install all that is missing; the other targets do it too
 demo: set-up ## run the main job on the demo data, or on CONFIG=conf/….yaml
 	@python jobs/pipeline.py --config $(CONFIG)
 
-test: lint ## everything that must hold: style, types, walls, tests
+test: lint browser ## everything that must hold: style, types, walls, tests
 	@python -m pytest $(SHARED_OUT)
 
 test-fast: lint ## the same without the tests that start a cluster
@@ -36,6 +36,10 @@ lint: set-up ## style, types, and who may import whom
 	@ruff format --check --quiet .
 	@mypy --no-error-summary
 	@lint-imports --no-logo
+
+# A test looks at the report through a browser's eyes. Without one, and without the right to install it, that test is left out, and says so.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get install -y --no-install-recommends chromium || { apt-get update && apt-get install -y --no-install-recommends chromium; }; }; } >build/browser.log 2>&1 </dev/null || echo "no Chromium here: the report is not looked at"
 
 notebooks: set-up ## run the notebooks on CONFIG, and render them with their pictures into dist/notebooks
 	@python -m foretaste.notebook --config $(CONFIG) --out $(DIST)/notebooks notebooks/*.py
@@ -53,12 +57,20 @@ zip:
 	@python setup.py --quiet build_py --no-compile --build-lib build/lib
 	@cd build/lib && python -m zipfile -c $(abspath $(DIST))/foretaste.zip foretaste
 
-# The lock without the tools of development, in an environment of its own: venv-pack refuses one that points to a checkout.
-environment:
-	@rm -rf build/environment && mkdir -p $(DIST)
-	@uv pip compile --quiet --python .venv/bin/python --no-build-isolation --no-annotate --no-header $(addprefix --extra ,$(EXTRAS)) -c requirements.lock setup.py -o build/environment.lock >/dev/null
+wheel: set-up locked ## what Databricks needs, which brings Spark itself: the package as a wheel, and dist/runtime.lock
+	@rm -rf build/bdist.* build/lib $(DIST)/*.whl
+	@FORETASTE_WHEEL=runtime python setup.py --quiet bdist_wheel --dist-dir $(DIST)
+
+# The lock without the tools of development.
+locked:
+	@mkdir -p $(DIST)
+	@uv pip compile --quiet --python .venv/bin/python --no-build-isolation --no-annotate --no-header $(addprefix --extra ,$(EXTRAS)) -c requirements.lock setup.py -o $(DIST)/runtime.lock >/dev/null
+
+# In an environment of its own: venv-pack refuses one that points to a checkout.
+environment: locked
+	@rm -rf build/environment
 	@uv venv --quiet --python .venv/bin/python build/environment
-	@uv pip sync --quiet --python build/environment/bin/python --find-links $$(sed -n 3p .venv/set-up.stamp) --only-binary horovod build/environment.lock
+	@uv pip sync --quiet --python build/environment/bin/python --find-links $$(sed -n 3p .venv/set-up.stamp) --only-binary horovod $(DIST)/runtime.lock
 	@cp $(SITE)/pyspark/jars/delta-*.jar build/environment/lib/python3.11/site-packages/pyspark/jars/
 	@echo "packing $$(du -sh build/environment | cut -f 1) into $(DIST)/environment.tar.gz: 3 to 7 minutes, most of it CUDA's libraries"
 	@venv-pack --quiet --force --prefix build/environment --compress-level 1 $(if $(PYTHON_PREFIX),--python-prefix $(PYTHON_PREFIX)) --output $(DIST)/environment.tar.gz
@@ -66,6 +78,9 @@ environment:
 
 lock: set-up ## compile requirements.lock anew from setup.py, keeping its versions where they still fit
 	@uv pip compile setup.py --all-extras --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" --quiet -o requirements.lock
+
+reference: set-up ## write docs/reference.md anew from the code
+	@python -m foretaste.reference > docs/reference.md
 
 clean: ## remove what make built, but not .venv or the caches
 	@rm -rf build $(DIST) lib/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache spark-warehouse metastore_db derby.log

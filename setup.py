@@ -3,6 +3,7 @@
 Pinned here is only what must not move: the set of Databricks Runtime 15.4 LTS ML, and what is built against it (docs/stack.md).
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -12,6 +13,9 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "lib/foretaste/__init__.py").read_text(encoding="utf-8"), re.MULTILINE)
 assert VERSION, "lib/foretaste/__init__.py has no __version__"
 
+# A wheel for a machine whose packages are there already (resources/init.sh): pip would put another Spark beside the runtime's.
+FOR_RUNTIME = os.environ.get("FORETASTE_WHEEL") == "runtime"
+
 setup(
     name="foretaste",
     version=VERSION[1],
@@ -19,7 +23,11 @@ setup(
     python_requires="==3.11.*",
     package_dir={"": "lib"},
     packages=find_packages("lib"),
-    install_requires=[  # what jobs and executors import
+    package_data={"foretaste.report": ["page.html"]},
+    entry_points={"console_scripts": ["foretaste = foretaste.command:main"]},
+    install_requires=[]
+    if FOR_RUNTIME
+    else [  # what jobs and executors import
         "pyspark==3.5.9",
         "delta-spark==3.3.3",
         "deltalake>=1.6",
@@ -49,6 +57,7 @@ setup(
         "uses": [  # for the uses of a prediction beyond the first two
             "captum>=0.9",
             "faiss-cpu>=1.15",
+            "jinja2>=3.1",
             "matplotlib>=3.11",
             "opacus>=1.6",
             "scikit-uplift>=0.5",

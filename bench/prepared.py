@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from foretaste import settings
 from foretaste.job import show
 from foretaste.session import spark_session
@@ -27,4 +29,4 @@ def prepared(config: Path, overrides: Sequence[str] | None) -> tuple[Warehouse, 
 def shown(step: Callable[[Warehouse, Settings], StepReport], warehouse: Warehouse, chosen: Settings) -> None:
     """Takes a step, and prints what it read and wrote and how long it took."""
     started = time.monotonic()
-    show(step(warehouse, chosen), time.monotonic() - started)
+    show(step(warehouse, chosen), time.monotonic() - started, Console(soft_wrap=True))

@@ -3,8 +3,7 @@
 spark-submit jobs/backtest.py --config conf/demo.yaml --set evaluation.folds=4 --set evaluation.fold_step=7d
 """
 
-from foretaste.job import run
-from foretaste.steps.backtest import backtest
+from foretaste.command import main_of
 
 if __name__ == "__main__":
-    run(backtest)
+    main_of("backtest")

@@ -3,7 +3,7 @@
 spark-submit jobs/doctor.py --config conf/demo.yaml --set key.sub=value
 """
 
-from foretaste.job import diagnose
+from foretaste.command import main_of
 
 if __name__ == "__main__":
-    diagnose()
+    main_of("doctor")

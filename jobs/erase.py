@@ -3,8 +3,7 @@
 spark-submit jobs/erase.py --config conf/demo.yaml --set privacy.erase.users=leavers.txt
 """
 
-from foretaste.job import run
-from foretaste.steps.erase import erase
+from foretaste.command import main_of
 
 if __name__ == "__main__":
-    run(erase)
+    main_of("erase")

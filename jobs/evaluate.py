@@ -3,8 +3,7 @@
 spark-submit jobs/evaluate.py --config conf/demo.yaml --set key.sub=value
 """
 
-from foretaste.job import run
-from foretaste.steps.evaluate import evaluate
+from foretaste.command import main_of
 
 if __name__ == "__main__":
-    run(evaluate)
+    main_of("evaluate")

@@ -3,8 +3,7 @@
 spark-submit jobs/ingest.py --config conf/demo.yaml --set key.sub=value
 """
 
-from foretaste.job import run
-from foretaste.steps.ingest import ingest
+from foretaste.command import main_of
 
 if __name__ == "__main__":
-    run(ingest)
+    main_of("ingest")

@@ -3,14 +3,7 @@
 spark-submit jobs/pipeline.py --config conf/demo.yaml --set key.sub=value
 """
 
-from foretaste.job import run
-from foretaste.steps.evaluate import evaluate
-from foretaste.steps.ingest import ingest
-from foretaste.steps.score import score
-from foretaste.steps.sequence import sequence
-from foretaste.steps.sessionize import sessionize
-from foretaste.steps.train import train
-from foretaste.summary import summarize
+from foretaste.command import main_of
 
 if __name__ == "__main__":
-    run(ingest, sessionize, sequence, train, evaluate, score, after=summarize)
+    main_of("pipeline")

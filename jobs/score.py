@@ -3,8 +3,7 @@
 spark-submit jobs/score.py --config conf/demo.yaml --set key.sub=value
 """
 
-from foretaste.job import run
-from foretaste.steps.score import score
+from foretaste.command import main_of
 
 if __name__ == "__main__":
-    run(score)
+    main_of("score")

@@ -3,8 +3,7 @@
 spark-submit jobs/segment.py --config conf/latents.yaml
 """
 
-from foretaste.job import run
-from foretaste.steps.segment import segment
+from foretaste.command import main_of
 
 if __name__ == "__main__":
-    run(segment)
+    main_of("segment")

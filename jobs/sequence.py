@@ -3,8 +3,7 @@
 spark-submit jobs/sequence.py --config conf/demo.yaml --set key.sub=value
 """
 
-from foretaste.job import run
-from foretaste.steps.sequence import sequence
+from foretaste.command import main_of
 
 if __name__ == "__main__":
-    run(sequence)
+    main_of("sequence")

@@ -3,8 +3,7 @@
 spark-submit jobs/sessionize.py --config conf/demo.yaml --set key.sub=value
 """
 
-from foretaste.job import run
-from foretaste.steps.sessionize import sessionize
+from foretaste.command import main_of
 
 if __name__ == "__main__":
-    run(sessionize)
+    main_of("sessionize")

@@ -3,8 +3,7 @@
 spark-submit jobs/synthesize.py --config conf/behaviour.yaml --set synthesis.rows=100000
 """
 
-from foretaste.job import run
-from foretaste.steps.synthesize import synthesize
+from foretaste.command import main_of
 
 if __name__ == "__main__":
-    run(synthesize)
+    main_of("synthesize")

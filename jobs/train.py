@@ -3,8 +3,7 @@
 spark-submit jobs/train.py --config conf/demo.yaml --set key.sub=value
 """
 
-from foretaste.job import run
-from foretaste.steps.train import train
+from foretaste.command import main_of
 
 if __name__ == "__main__":
-    run(train)
+    main_of("train")

@@ -1,18 +1,13 @@
-"""What the README says of tables, jobs and settings is so."""
+"""What the README says of paths and settings is so."""
 
 import re
 from pathlib import Path
 
 from foretaste.settings import load
 from foretaste.steps.train import check
-from foretaste.tables.__main__ import reference
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def test_the_table_of_tables_is_that_of_the_code() -> None:
-    assert reference() in README, "run `python -m foretaste.tables` and put its output into the README"
 
 
 def test_every_path_it_names_is_there() -> None:

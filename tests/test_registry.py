@@ -159,7 +159,7 @@ def test_a_run_is_logged_to_mlflow(save: Save, warehouse: Warehouse, monkeypatch
     assert parameters["blend.network.ndcg_at_20"] == "0.4"
     assert {("loss", 2.0, 1), ("mrr", 0.25, 1), ("best.mrr", 0.25, 0), ("best.ndcg_at_20", 0.5, 0)} == metrics
     assert status == "FINISHED"
-    (logged,) = Path(warehouse.path).glob("mlruns/*/artifacts/model.json")
+    (logged,) = Path(warehouse.path).glob("mlruns/*/artifacts/model/**/model.json")
     assert json.loads(logged.read_text())["name"] == "interest"
 
 

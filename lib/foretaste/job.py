@@ -1,20 +1,13 @@
-"""What every job shares: --config and --set, the session, the report of each step, and errors in one line."""
+"""The jobs: which steps each of them takes, and how it runs them: the session, notice to other jobs, a report of each step."""
 
-import sys
+import importlib
 import time
-import traceback
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Annotated, NoReturn
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-import typer
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 from rich.console import Console
 
-from foretaste import settings as settings_module
-from foretaste.errors import ForetasteError
-from foretaste.faults import explained
 from foretaste.progress import watching
 from foretaste.session import spark_session
 from foretaste.settings import Settings
@@ -23,39 +16,45 @@ from foretaste.steps.running import announced
 from foretaste.tables import Warehouse
 
 Step = Callable[[Warehouse, Settings], StepReport]
-Config = Annotated[Path, typer.Option(help="the deployment's YAML, such as conf/demo.yaml")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="a setting on top: key.sub=value; may be repeated")]
-console = Console(soft_wrap=True)
 
 
-def run(*steps: Step, after: Callable[[Warehouse, Settings, Console], None] | None = None) -> None:
-    """A job's command line: the steps in turn, each reported as it ends, then `after`. Errors end it with code 1 and one line."""
+@dataclass(frozen=True)
+class Job:
+    """about: what it makes of what; steps: modules of foretaste, each with a function of its own name; after: what it shows at the end
 
-    def main(
-        config: Config,
-        overrides: Overrides = None,
-        debug: Annotated[bool, typer.Option(help="show the whole trace of an error")] = False,
-    ) -> None:
-        try:
-            _run(steps, after, config, overrides or ())
-        except (ForetasteError, PySparkException, Py4JJavaError) as error:
-            _fail(error, debug)
+    A job imports its own steps alone: those that train load torch, and those that do not start the faster for it.
+    """
 
-    _command(main)
+    about: str
+    steps: tuple[str, ...]
+    after: str | None = None
 
 
-def _command(main: Callable[..., None]) -> None:
-    """Runs `main` with the command line's options, and the job's own docstring as its help."""
-    main.__doc__ = sys.modules["__main__"].__doc__
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+JOBS: Mapping[str, Job] = {
+    "ingest": Job("Raw files → events, items, campaigns, promotions; what is no event goes to events_quarantine.", ("steps.ingest",)),
+    "sessionize": Job("events → sessions.", ("steps.sessionize",)),
+    "sequence": Job("sessions → vocabulary and sequences; for demand, events → series.", ("steps.sequence",)),
+    "train": Job("sequences, pinned at one version → a model version of each task.", ("steps.train",)),
+    "evaluate": Job("Judges the models on test rows, beside their baselines → metrics.", ("steps.evaluate",)),
+    "score": Job("Everybody's history and the champions → scores, demand, user_latents.", ("steps.score",)),
+    "pipeline": Job(
+        "Raw files → scores: ingest, sessionize, sequence, train, evaluate, score, and a look at what came out.",
+        ("steps.ingest", "steps.sessionize", "steps.sequence", "steps.train", "steps.evaluate", "steps.score"),
+        after="summary.summarize",
+    ),
+    "backtest": Job("Cross-validation with a rolling origin: trains and judges at several moments → metrics.", ("steps.backtest",)),
+    "segment": Job("user_latents → user_segments: users who are alike, and what sets each group apart.", ("steps.segment",)),
+    "synthesize": Job("A model of behaviour → synthetic_sequences, with reports of their quality and privacy.", ("steps.synthesize",)),
+    "report": Job("Tables and models → one HTML page: data, sessions, models and their worth, demand, what changed, users.", ("report",)),
+    "maintain": Job("Joins and clusters the tables' small files, and removes those that no version needs any more.", ("steps.maintain",)),
+    "erase": Job("Takes users out of every table and of what the tables were, and searches all bytes for them.", ("steps.erase",)),
+}
 
 
-def _run(
-    steps: Sequence[Step], after: Callable[[Warehouse, Settings, Console], None] | None, config: Path, overrides: Sequence[str]
-) -> None:
-    settings = settings_module.load(config, overrides)
+def run(name: str, settings: Settings, console: Console) -> None:
+    """Runs the job's steps in turn, and tells of each as it ends."""
+    job = JOBS[name]
+    steps: list[Step] = [_function(f"{path}.{path.rpartition('.')[2]}") for path in job.steps]
     spark = spark_session(settings.spark)
     warehouse = Warehouse(spark, settings.warehouse)
     with announced(warehouse.path, [step.__name__ for step in steps]):
@@ -63,50 +62,20 @@ def _run(
             started = time.monotonic()
             with watching(spark, step.__name__, console):
                 report = step(warehouse, settings)
-            show(report, time.monotonic() - started)
-        if after is not None:
-            after(warehouse, settings, console)
+            show(report, time.monotonic() - started, console)
+        if job.after:
+            _function(job.after)(warehouse, settings, console)
 
 
-def diagnose() -> None:
-    """The doctor's command line: code 1 where a check failed."""
-
-    def main(
-        config: Config,
-        overrides: Overrides = None,
-    ) -> None:
-        from foretaste.doctor import examine, shown  # it imports what all jobs together do, and each of them only its own
-
-        try:
-            settings = settings_module.load(config, overrides or ())
-        except ForetasteError as error:
-            _fail(error, debug=False)
-        findings = []
-        for finding in examine(settings):
-            console.print(f"[dim]{finding.name} …[/dim]", highlight=False)
-            findings.append(finding)
-        shown(findings, console)
-        if not all(finding.ok for finding in findings):
-            raise typer.Exit(1)
-
-    _command(main)
+def _function(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(f"foretaste.{module}"), name)
 
 
-def show(report: StepReport, seconds: float) -> None:
+def show(report: StepReport, seconds: float, console: Console) -> None:
     """One line for what went in and out, and one for each note."""
     into = ", ".join(f"{count:,} {name}" for name, count in report.read.items())
     out = ", ".join(f"{count:,} {name}" for name, count in report.written.items())
     console.print(f"[bold]{report.step}[/bold]  {into} → {out}  [dim]{seconds:.1f} s[/dim]", highlight=False)
     for note in report.notes:
         console.print(f"  {note}", highlight=False, markup=False)
-
-
-def _fail(error: Exception, debug: bool) -> NoReturn:
-    """One line to stderr: ours as it reads, Spark's as `explained` has it."""
-    if debug:
-        traceback.print_exception(error)
-    line = str(error) if isinstance(error, ForetasteError) else explained(error)
-    Console(stderr=True, soft_wrap=True).print(
-        f"[bold red]error[/bold red] {line}" if not debug else line, highlight=False, markup=not debug
-    )
-    raise typer.Exit(1)

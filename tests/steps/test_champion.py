@@ -1,6 +1,7 @@
 """Which version serves: a challenger must beat the champion on the same validation rows."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pyspark.sql import SparkSession
@@ -68,7 +69,7 @@ def test_the_better_version_serves(shop: Warehouse) -> None:
 def test_a_champion_that_cannot_be_read_is_replaced(shop: Warehouse) -> None:
     challenger = registry.load(shop.path, "interest")
     (Path(shop.path) / "models/interest/1/weights.safetensors").write_bytes(b"cut short")
-    registry.crown(shop.path, "interest", 1)
+    registry.crown(shop, "interest", 1)
     assert "version 1 was not compared, since it cannot be read" in crown(shop, settings("markov"), challenger)
     assert registry.champion(shop.path, "interest") == challenger.version
 
@@ -79,5 +80,5 @@ def test_champion_is_the_newest_where_none_was_crowned(tmp_path: Path) -> None:
         (tmp_path / "models/interest" / version).mkdir(parents=True)
     assert registry.champion(str(tmp_path), "interest") == 2
     assert registry.champion(str(tmp_path), "interest", before=2) == 1
-    registry.crown(str(tmp_path), "interest", 1)
+    registry.crown(SimpleNamespace(path=str(tmp_path)), "interest", 1)  # type: ignore[arg-type]
     assert registry.champion(str(tmp_path), "interest") == registry.champion(str(tmp_path), "interest", before=1) == 1

@@ -55,7 +55,7 @@ def test_a_rerun_replaces_its_own_run_and_no_other(warehouse: Warehouse) -> None
     score(warehouse, of_latents(as_of=FIRST_RUN + timedelta(days=2)))
     before = warehouse.version(USER_LATENTS)
     store(Path(warehouse.path), COUNTS, task="latents", model="vae", seed=1)
-    registry.crown(warehouse.path, "latents", 2)
+    registry.crown(warehouse, "latents", 2)
     score(warehouse, of_latents(as_of=FIRST_RUN))
     assert warehouse.version(USER_LATENTS) == before + 1  # one commit: no reader sees half a run
     versions = {

@@ -13,6 +13,10 @@ lift_first_decile                 share of positives among the tenth of rows wit
                                   of rows tied at the edge of that tenth a proportional part is taken
 found@10%, found@30%               share of all positives that are among so many of the rows with the highest scores, edges as above
 majority_accuracy                 the accuracy of always naming the more frequent class of the rows judged
+
+And for curves, of each tenth of the rows by falling score (edges as above):
+predicted in tenth k, observed in tenth k   mean probability, and share of positives; of scores rounded to bins
+found to tenth k                  share of all positives in this tenth and those above it
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +35,7 @@ LOGIT_RANGE = 16.0  # the first and the last bin take what lies beyond
 NUM_CALIBRATION_BINS = 15
 DECILE = 0.1
 REACHED = {"found@10%": 0.1, "found@30%": 0.3}
+NUM_TENTHS = 10
 
 _TP, _FP, _FN, _TN, _LOG_LOSS, _BRIER = range(2, 8)
 _CALIBRATION = 8  # for each bin the sums of probability, of its variance p (1 - p), and of the label
@@ -87,6 +92,7 @@ class Binary:
             "log_loss": ratio(sums[_LOG_LOSS], num_rows),
             "lift_first_decile": lift(negative, positive, DECILE),
             **{name: part * lift(negative, positive, part) for name, part in REACHED.items()},
+            **_curves(negative, positive),
         }
 
 
@@ -139,6 +145,23 @@ def lift(negative: NDArray[np.float64], positive: NDArray[np.float64], part: flo
     before = np.cumsum(falling, axis=0) - falling
     taken = ratio(np.clip(part * num_rows - before, 0.0, falling), falling, empty=0.0)  # of each bin, from the best down
     return ratio((taken * positive[::-1]).sum(0), part * positive.sum(0))
+
+
+def _curves(negative: NDArray[np.float64], positive: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """From (bins, R) counts by rising score."""
+    falling = (negative + positive)[::-1]
+    num_rows, ends = falling.sum(0), np.cumsum(falling, axis=0)
+    middle = (np.arange(len(falling))[::-1] + 0.5) * (2 * LOGIT_RANGE / NUM_BINS) - LOGIT_RANGE
+    probability = torch.sigmoid(torch.from_numpy(middle)).numpy()[:, None]
+    found: dict[str, NDArray[np.float64]] = {}
+    for tenth in range(1, NUM_TENTHS + 1):
+        start, stop = ((tenth - 1) / NUM_TENTHS * num_rows, tenth / NUM_TENTHS * num_rows)
+        within = np.clip(np.minimum(ends, stop) - np.maximum(ends - falling, start), 0.0, None)
+        positives = (ratio(within, falling, empty=0.0) * positive[::-1]).sum(0)
+        found[f"predicted in tenth {tenth}"] = ratio((within * probability).sum(0), within.sum(0))
+        found[f"observed in tenth {tenth}"] = ratio(positives, within.sum(0))
+        found[f"found to tenth {tenth}"] = tenth / NUM_TENTHS * lift(negative, positive, tenth / NUM_TENTHS)
+    return found
 
 
 def _calibration_error(sums: Sums) -> NDArray[np.float64]:

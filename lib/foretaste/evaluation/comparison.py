@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foretaste.evaluation.bootstrap import Estimate
+from foretaste.evaluation.judge import CURVE
 from foretaste.evaluation.passes import NUM_JUDGED, NUM_LEFT_OUT
 from foretaste.evaluation.ranking import NUM_TARGETS, NUM_UNKNOWN
 from foretaste.evaluation.segments import ALL
@@ -45,7 +46,7 @@ class Comparison:
     def metrics(self) -> list[str]:
         """Those that are defined on these rows."""
         values = self.scorers[self.model]
-        return [name for name in values if name not in _COUNTS and np.isfinite(values[name][0])]
+        return [name for name in values if name not in _COUNTS and CURVE not in name and np.isfinite(values[name][0])]
 
     @property
     def num_rows(self) -> int:
@@ -80,13 +81,16 @@ class Comparison:
         return max(baselines, key=lambda name: sign * float(self.scorers[name][self.headline][0]))
 
     def estimates(self) -> Iterator[tuple[str, str, Estimate]]:
-        """(scorer, metric, estimate) of all, then of the differences as "model minus baseline", with their p-values.
+        """(scorer, metric, estimate) of all, and of curves' points; then of the differences as "model minus baseline", with their p-values.
 
         Of a group of users only the headline is compared.
         """
         for scorer in self.scorers:
             for metric in self.metrics:
                 yield scorer, metric, self.estimate(scorer, metric)
+            for metric, values in self.scorers[scorer].items():
+                if CURVE in metric and np.isfinite(values[0]):
+                    yield scorer, metric, self.estimate(scorer, metric)
         compared = self.metrics if self.segment == ALL else [name for name in self.metrics if name == self.headline]
         for baseline in self.baselines:
             for metric in compared:

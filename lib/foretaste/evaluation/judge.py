@@ -17,6 +17,9 @@ Its first line is the weight of the rows that were judged, its second that of th
 """
 JUDGED, LEFT_OUT = 0, 1
 
+CURVE = " tenth "
+"""What is in the name of a metric that is one point of a curve: kept to be drawn, and compared with nobody's."""
+
 
 class Scorer(Protocol):
     """A model or a baseline: (B, num_items) scores with PAD and UNKNOWN at -inf, or (B,) logits, as `Model.score` gives them."""

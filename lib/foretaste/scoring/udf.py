@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from foretaste import registry
 from foretaste.contract import FIRST_INDEX, PAD
+from foretaste.errors import ModelError
 from foretaste.models import Blend, Model
+from foretaste.registry import StoredModel
 from foretaste.scoring.arrow import targets, to_batch
 from foretaste.scoring.filters import Filters, LeftOut
 from foretaste.scoring.reasons import Reasons
@@ -54,6 +56,19 @@ class Fallback:
 
     indices: NDArray[np.int64]
     scores: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, stored: StoredModel, top_k: int, filters: Filters | None = None) -> "Fallback":
+        """Of a model that ranks items, their shares of the events with a known item in training time; of another, its base rate."""
+        if stored.head != "items":
+            if stored.base_rate is None:
+                raise ModelError("the model does not know how often its label is 1", where=stored.where, fix="Train it again.")
+            return cls(indices=np.zeros(0, dtype=np.int64), scores=np.array([stored.base_rate]))
+        vocabulary = stored.vocabulary()
+        items = vocabulary.filter(pc.equal(vocabulary.column("field"), "item")).sort_by("index")  # from the most frequent on
+        indices, counts = (items.column(name).to_numpy() for name in ("index", "count"))
+        kept = filters.kept(indices) if filters else np.ones(len(indices), dtype=np.bool_)
+        return cls(indices=indices[kept].astype(np.int64)[:top_k], scores=(counts / counts.sum())[kept][:top_k])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,12 @@ class WarehouseSettings(Strict):
         return self
 
 
+class MaintenanceSettings(Strict):
+    """keep: files of versions that were replaced longer ago are removed, but for those that a model which serves learnt from."""
+
+    keep: Duration = timedelta(days=7)
+
+
 class SparkSettings(Strict):
     """What a session is built with where none exists yet. On a cluster `master` comes from spark-submit: leave it out."""
 

@@ -13,6 +13,7 @@ from foretaste.contract import WAITS
 from foretaste.errors import SettingsError
 from foretaste.settings.data import (
     IngestSettings,
+    MaintenanceSettings,
     SequenceSettings,
     SeriesSettings,
     SessionSettings,
@@ -25,7 +26,7 @@ from foretaste.settings.fields import Strict
 from foretaste.settings.learning import Baseline, SharedSettings, TaskSettings, TrainingSettings
 from foretaste.settings.privacy import PrivacySettings
 from foretaste.settings.quality import QualitySettings
-from foretaste.settings.using import EvaluationSettings, ScoringSettings, SegmentSettings, SynthesisSettings
+from foretaste.settings.using import EvaluationSettings, ReportSettings, ScoringSettings, SegmentSettings, SynthesisSettings
 from foretaste.tasks import TASKS
 
 
@@ -33,6 +34,7 @@ class Settings(Strict):
     """A deployment."""
 
     warehouse: WarehouseSettings = WarehouseSettings()
+    maintenance: MaintenanceSettings = MaintenanceSettings()
     spark: SparkSettings = SparkSettings()
     source: SourceSettings = SourceSettings()
     ingest: IngestSettings = IngestSettings()
@@ -48,6 +50,7 @@ class Settings(Strict):
     synthesis: SynthesisSettings = SynthesisSettings()
     privacy: PrivacySettings = PrivacySettings()
     quality: QualitySettings = QualitySettings()
+    report: ReportSettings = ReportSettings()
 
     @field_validator("tasks")
     @classmethod

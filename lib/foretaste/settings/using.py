@@ -31,6 +31,14 @@ class EvaluationSettings(Strict):
     fold_step: Span | None = None
 
 
+class ReportSettings(Strict):
+    """path: of the page; `report.html` in the warehouse unless given. users, series: so many examples on it."""
+
+    path: str | None = None
+    users: int = Field(default=10, ge=0, le=100)
+    series: int = Field(default=6, ge=0, le=50)
+
+
 class FilterSettings(Strict):
     """What a task that ranks items leaves out of its targets.
 

@@ -35,27 +35,27 @@ def crown(warehouse: Warehouse, settings: Settings, challenger: StoredModel) -> 
     name, new = challenger.name, f"{challenger.name} version {challenger.version}"
     reigning = registry.champion(warehouse.path, name, before=challenger.version)
     if reigning is None:
-        registry.crown(warehouse.path, name, challenger.version)
+        registry.crown(warehouse, name, challenger.version)
         return f"{new} is the champion: there was none"
     old = f"version {reigning}"
     try:
         champion = registry.load(warehouse.path, name, reigning)
         champion.network()
     except ModelError as error:
-        registry.crown(warehouse.path, name, challenger.version)
+        registry.crown(warehouse, name, challenger.version)
         return f"{new} is the champion: {old} was not compared, since it cannot be read ({error.what})"
     found = _judged(warehouse, settings, challenger, champion)
     if found is None:
-        registry.crown(warehouse.path, name, reigning)
+        registry.crown(warehouse, name, reigning)
         return f"{new} was not compared with the champion, {old}, which stays: there is no validation row that neither of them learnt from"
     headline, ours, theirs = found
     figures = f"{headline} {ours:.4f} against {theirs:.4f} on the same validation rows"
     if champion.tables[VOCABULARY.name] != challenger.tables[VOCABULARY.name]:
         figures += ", with the champion's own vocabulary"
     if ours < theirs if headline in judge_of(settings, TASKS[challenger.task]).lower_is_better else ours > theirs:
-        registry.crown(warehouse.path, name, challenger.version)
+        registry.crown(warehouse, name, challenger.version)
         return f"{new} is the champion now, and {old} was: {figures}"
-    registry.crown(warehouse.path, name, reigning)
+    registry.crown(warehouse, name, reigning)
     return f"{new} does NOT beat the champion, {old}, which stays: {figures}"
 
 

@@ -17,7 +17,7 @@ from foretaste.evaluation.baselines import REGRESSIONS, BaseRate, CountedBaselin
 from foretaste.evaluation.bootstrap import Estimate
 from foretaste.evaluation.comparison import Comparison, aligned, by_segment
 from foretaste.evaluation.fitting import beta_geometric, regression
-from foretaste.evaluation.judge import Scorer
+from foretaste.evaluation.judge import CURVE, Scorer
 from foretaste.evaluation.passes import NUM_JUDGED, USER_HASH, Pass
 from foretaste.evaluation.segments import ALL, SEGMENTS
 from foretaste.evaluation.waiting import WAITING_SUMS, WaitingSums, by_week
@@ -57,7 +57,9 @@ def evaluate(warehouse: Warehouse, settings: Settings) -> StepReport:
             version, about_version = sequences_version(warehouse, model)
             notes += about_version
             comparisons = _compare(warehouse, settings, model, version)
-        measurements += [row for comparison in comparisons for row in _measurements(comparison, model)]
+        found = [row for comparison in comparisons for row in _measurements(comparison, model)]
+        registry.log_metrics(warehouse, model, _of_test(found))
+        measurements += found
         waiting = _waiting(warehouse, settings, model, version) if model.head in DAILY else {}
         measurements += _measured(waiting, model)
         for comparison in comparisons:
@@ -202,6 +204,16 @@ def _measurements(comparison: Comparison, model: StoredModel) -> Iterator[Measur
             high=estimate.high,
             num_rows=comparison.num_rows,
         )
+
+
+def _of_test(measurements: Sequence[Measurement]) -> dict[str, float]:
+    """Of all test rows, of the model and of the differences to others: value, and the ends of its interval."""
+    chosen = [row for row in measurements if (row.split, row.segment) == ("test", ALL) and CURVE not in row.metric]
+    return {
+        f"{row.split}.{row.model}.{row.metric}{end}".replace("(", ".").replace(")", "").replace("%", "pc"): value
+        for row in chosen
+        for end, value in (("", row.value), (".low", row.low), (".high", row.high))
+    }
 
 
 def _told(comparison: Comparison, groups: Sequence[Comparison], model: StoredModel, settings: Settings) -> Iterator[str]:

@@ -6,17 +6,13 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from foretaste import registry
 from foretaste.contract import SCALARS
-from foretaste.errors import ModelError, SettingsError, TableError
+from foretaste.errors import SettingsError, TableError
 from foretaste.registry import StoredModel
-from foretaste.scoring.filters import Filters
 from foretaste.scoring.latents import LATENTS, LatentsOfUsers
 from foretaste.scoring.launches import ACTIVITY_FACTS, ACTIVITY_FEATURES, ScoreLaunches
 from foretaste.scoring.reasons import Reasons
@@ -149,7 +145,7 @@ def _scored(
 ) -> DataFrame:
     """(user_id, targets, fallback). listed: the file of the shortlists to score in place of all items"""
     top_k, filters = settings.scoring.top_k, filtered.filters if filtered else None
-    fallback = _fallback(model, model.vocabulary(), top_k, filters)
+    fallback = Fallback.of(model, top_k, filters)
     wanted = settings.scoring.reasons
     reasons = Reasons(**wanted.model_dump()) if wanted else None
     stored = _stored(warehouse, settings, model)
@@ -169,18 +165,6 @@ def _one_a_user(scored: DataFrame, top_k: int) -> DataFrame:
 def _stored(warehouse: Warehouse, settings: Settings, model: StoredModel) -> dict[str, Any]:
     """How a UDF finds the model, and how many users it takes at a time."""
     return {"root": warehouse.path, "name": model.name, "version": model.version, "batch_size": settings.scoring.batch_size}
-
-
-def _fallback(model: StoredModel, vocabulary: pa.Table, top_k: int, filters: Filters | None) -> Fallback:
-    """Popularity's best for items: their shares of the events with a known item in training time. The base rate for a binary task."""
-    if model.head != "items":
-        if model.base_rate is None:
-            raise ModelError("the model does not know how often its label is 1", where=model.where, fix="Train it again.")
-        return Fallback(indices=np.zeros(0, dtype=np.int64), scores=np.array([model.base_rate]))
-    items = vocabulary.filter(pc.equal(vocabulary.column("field"), "item")).sort_by("index")  # from the most frequent on
-    indices, counts = (items.column(name).to_numpy() for name in ("index", "count"))
-    kept = filters.kept(indices) if filters else np.ones(len(indices), dtype=np.bool_)
-    return Fallback(indices=indices[kept].astype(np.int64)[:top_k], scores=(counts / counts.sum())[kept][:top_k])
 
 
 def _counts(run: DataFrame) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Makes a table forget what it was: only its newest version is left, in files and in the log."""
+"""Makes a table forget what it was: files that are too old, or all that is not in the newest version, in files and in the log."""
 
 from datetime import UTC, datetime
 
@@ -20,6 +20,14 @@ def purge(warehouse: Warehouse, table: Table) -> None:
     kept = warehouse.built_from(table) or None
     if warehouse.property(table, "delta.enableDeletionVectors") == "true":
         warehouse.run(f"REORG TABLE {name} APPLY (PURGE)")
+    vacuum(warehouse, table, hours=0)
+    with warehouse.noted(kept):  # a version whose log names no value of any row, for the ones before it to be forgotten
+        warehouse.set_property(table, _PURGED_AT, f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}")
+    _forget_log(warehouse, table)
+
+
+def vacuum(warehouse: Warehouse, table: Table, hours: float) -> None:
+    """Removes files that no version of the last so many hours needs: whoever still reads such a version finds them gone."""
     # VACUUM lists a table's folders in as many tasks as this says: 10,000 unless told otherwise, 45 seconds for one small table.
     listed_by = 4 * warehouse.spark.sparkContext.defaultParallelism
     conf = {
@@ -27,10 +35,7 @@ def purge(warehouse: Warehouse, table: Table) -> None:
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": str(listed_by),
     }
     with warehouse.configured(conf):
-        warehouse.run(f"VACUUM {name} RETAIN 0 HOURS")
-    with warehouse.noted(kept):  # a version whose log names no value of any row, for the ones before it to be forgotten
-        warehouse.set_property(table, _PURGED_AT, f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}")
-    _forget_log(warehouse, table)
+        warehouse.run(f"VACUUM {warehouse.identifier(table)} RETAIN {hours:.4f} HOURS")
 
 
 def _forget_log(warehouse: Warehouse, table: Table) -> None:
