@@ -88,6 +88,15 @@ class Settings(Strict):
         return self
 
     @model_validator(mode="after")
+    def _fitted_once(self) -> "Settings":
+        for name, task in self.tasks.items():
+            if task.fit.private and self.sequences.refit:
+                raise ValueError(f"tasks.{name}.fit.private: sequences.refit fits it twice, and one fit is accounted; set refit to false")
+        if self.shared and self.shared.fit.private:
+            raise ValueError("shared.fit.private: what several tasks learn together is not accounted; leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _rows_without_labels(self) -> "Settings":
         for name, task in self.tasks.items():
             kinds = task.fit.augment.written

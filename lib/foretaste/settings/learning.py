@@ -137,6 +137,18 @@ class AugmentSettings(Strict):
         return any((self.crop, self.mask, self.reorder, self.substitute))
 
 
+class PrivateSettings(Strict):
+    """Differential privacy of single rows (training/private.py): all epochs together keep to (epsilon, delta); clip: of a row's gradient.
+
+    Not covered are the vocabulary and its counts, a task's base rate and medians, the training loss in the history, and what validation
+    rows decide: when to stop, and calibration.
+    """
+
+    epsilon: float = Field(gt=0)
+    delta: float = Field(default=1e-6, gt=0, lt=1)
+    clip: float = Field(default=1.0, gt=0)
+
+
 class FitSettings(Strict):
     """How a model learns. `batch_size` is the global batch: every launcher and rank count gives the same steps.
 
@@ -162,6 +174,22 @@ class FitSettings(Strict):
     precision: Literal["auto", "float32", "bf16"] = "auto"
     patience: int = Field(default=4, ge=1, description="epochs without a better validation metric before it stops")
     max_steps: int | None = Field(default=None, ge=1, description="steps an epoch, at most")
+    private: PrivateSettings | None = None
+
+    @model_validator(mode="after")
+    def _nothing_beside_the_noise(self) -> "FitSettings":
+        if self.private is None:
+            return self
+        leaks = {
+            "start_at_line": self.start_at_line,
+            "loss.negatives": self.loss.negatives is not None,
+            "augment.substitute": self.augment.substitute > 0,
+            "augment.gan and augment.vae": bool(self.augment.written),
+        }
+        for key, is_asked in leaks.items():
+            if is_asked:
+                raise ValueError(f"private: {key} learns from rows without noise; leave it out, or leave out private")
+        return self
 
 
 class SearchSettings(Strict):
@@ -239,6 +267,14 @@ class TaskSettings(Strict):
     def _whole_days(self) -> "TaskSettings":
         if self.within is not None and (self.within % timedelta(days=1) or self.within > timedelta(days=366)):
             raise ValueError("within is not a number of whole days, a year of them at most")
+        return self
+
+    @model_validator(mode="after")
+    def _one_fit_is_accounted(self) -> "TaskSettings":
+        several = {"search": self.search, "blend": self.blend, "model.latents": self.model.latents}
+        for key, asked in several.items():
+            if asked and (self.fit.private or (self.blend and self.blend.fit.private)):
+                raise ValueError(f"fit.private: {key} learns from the same rows beside it, without an account; leave it out")
         return self
 
     @model_validator(mode="after")

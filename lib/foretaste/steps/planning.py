@@ -81,6 +81,8 @@ def planned(
 def starting(warehouse: Warehouse, plan: Plan, vocabulary: int, fits: Sequence[FitSettings]) -> Plan:
     """The plan with what one of these fits may start at (see Plan.tables), from its training rows."""
     tables: dict[str, NDArray[Any]] = {}
+    if any(fit.private for fit in fits):
+        return plan  # what is counted has no noise
     if plan.head == "items":
         tables = _counted(warehouse, plan, vocabulary, with_similar=any(fit.augment.substitute for fit in fits))
     elif any(fit.start_at_line for fit in fits):

@@ -31,6 +31,7 @@ from foretaste.tables.vocabulary import VOCABULARY
 from foretaste.tasks import TASKS, Task
 from foretaste.training.loop import fitted_network
 from foretaste.training.plan import Fitted, Plan
+from foretaste.training.private import account, noise_multiplier
 from foretaste.training.search import Fit, search
 from foretaste.training.workers import launch
 
@@ -165,6 +166,14 @@ def check(name: str, settings: TaskSettings) -> None:
             raise SettingsError(
                 "a line goes through facts, which are searched over", where=f"tasks.{name}.search.over", fix="Leave model.facts out of it."
             )
+        if altered.fit.private and (model.counts or issubclass(model, Variational) or model.writes):
+            raise SettingsError(
+                f"{altered.model.name} learns by more than a row's own loss",
+                where=f"tasks.{name}.fit.private",
+                fix="Use a recurrent network or the transformer.",
+            )
+        if altered.fit.private:
+            noise_multiplier(altered.fit.private.epsilon, altered.fit.private.delta, altered.fit.epochs)
         check_options(altered.model, f"tasks.{name}")
 
 
@@ -203,6 +212,8 @@ def _store(
     settings |= about
     if again:
         settings["refit"] = {"epochs": fitted.best_epoch, "history": list(again.history)}
+    if plan.fit.private:
+        settings["private"] = account(plan.fit.private, plan.fit.epochs)
     if mixed:
         settings["blend"] = {"network": dict(fitted.metrics), "ranker": list(mixed.fitted.history)}
     return registry.save(
@@ -242,10 +253,12 @@ def _statistics(warehouse: Warehouse, plan: Plan) -> dict[str, Any]:
 def _summary(stored: registry.StoredModel, fitted: Fitted, seconds: float) -> str:
     metrics = _shown(fitted.metrics)
     blended = f"; its blend {_shown(stored.metrics)} on the {stored.metrics['rows']:,.0f} set apart" if "blend" in stored.settings else ""
+    spent = stored.settings.get("private")
+    private = f"; of any one {spent['unit']} epsilon {spent['epsilon']:.2f} at delta {spent['delta']:g}" if spent else ""
     return (
         f"{stored.name} version {stored.version}: {stored.settings['model']['name']}, {fitted.num_parameters:,} parameters, "
         f"{fitted.size} {'rank' if fitted.size == 1 else 'ranks'}, best epoch {fitted.best_epoch} of {len(fitted.history)}, "
-        f"on validation rows {metrics}{blended}; {seconds:.0f} s"
+        f"on validation rows {metrics}{blended}{private}; {seconds:.0f} s"
     )
 
 

@@ -41,15 +41,20 @@ class Descent:
         torch._foreach_div_(gradients, max(count, 1.0))
         if self.fit.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(parameters, self.fit.clip_norm)
+        self.follow(loss.optimizer, epoch, step)
+        return summed, count
+
+    def follow(self, name: str, epoch: int, step: int) -> None:
+        """Moves that optimizer's parameters along their gradients, at the schedule's rate."""
+        optimizer = self.optimizers[name]
         rate = rate_at(self.fit, (epoch - 1) * self.steps_per_epoch + step, self.fit.epochs * self.steps_per_epoch)
-        for group, base in zip(optimizer.param_groups, self.base[loss.optimizer], strict=True):
+        for group, base in zip(optimizer.param_groups, self.base[name], strict=True):
             group["lr"] = base * rate
         optimizer.step()
         if self.fit.l1:
             for group in optimizer.param_groups:
                 if group.get("shrinks"):
                     shrink(group["params"], group["lr"] * self.fit.l1)
-        return summed, count
 
 
 def rate_at(fit: FitSettings, step: int, steps: int) -> float:

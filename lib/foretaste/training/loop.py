@@ -25,7 +25,7 @@ from foretaste.errors import DivergedError, TrainingError
 from foretaste.feed.order import share
 from foretaste.feed.reader import batches
 from foretaste.feed.snapshot import Pin
-from foretaste.models import Blend, Loss, Model, Objective, Shared, build, restored
+from foretaste.models import Blend, Model, Objective, Shared, build, restored
 from foretaste.training import checkpoints, footprint
 from foretaste.training.augment import augmented
 from foretaste.training.average import Average
@@ -33,6 +33,7 @@ from foretaste.training.checkpoints import Checkpoint, Checkpoints, State
 from foretaste.training.descent import Descent
 from foretaste.training.judge import Verdict, judge_for, together
 from foretaste.training.plan import Fitted, Plan
+from foretaste.training.private import PrivateDescent
 from foretaste.training.ranks import Ranks
 from foretaste.training.stalls import COMPUTING, ROWS
 
@@ -73,6 +74,7 @@ class _Fit:
         self.steps_of = {task: max(1, own.train.num_rows // plan.fit.batch_size) for task, own in plan.tasks.items()}
         self.steps_per_epoch = min(max(self.steps_of.values()), plan.fit.max_steps or sys.maxsize)
         self.descent = Descent(plan.fit, self.optimizers, ranks, self.steps_per_epoch)
+        self.private = PrivateDescent(self.descent, plan.fit.private, self.device) if plan.fit.private else None
         self.average = Average(self.model, plan.fit.average) if plan.fit.average else None
         self.bf16 = plan.fit.precision == "bf16" or (plan.fit.precision == "auto" and self.device.type == "cuda")
         self.checkpoints = Checkpoints(plan.folder, plan.digest)
@@ -170,11 +172,9 @@ class _Fit:
                 self.model.noise.manual_seed(_seed(self.plan.seed, "noise", epoch, step))
                 changed = {task: self._augmented(task, batch, epoch, step) for task, batch in batches_of.items()}
                 with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-                    learnt = self.model.step(changed) if isinstance(self.model, Shared) else self.model.step(changed[self.plan.task])
-                    for loss in learnt:
-                        summed, targets = self._descend(loss, epoch, step)
-                        total, count = sums[loss.optimizer]
-                        sums[loss.optimizer] = (total + summed, count + targets)
+                    for name, summed, targets in self._descended(changed, epoch, step):
+                        total, count = sums[name]
+                        sums[name] = (total + summed, count + targets)
                 if self.average is not None:
                     self.average.follow((epoch - 1) * self.steps_per_epoch + step)
                 if time.monotonic() - told > LINE_EVERY_S:
@@ -209,16 +209,23 @@ class _Fit:
         fit, ranks = self.plan.fit, self.ranks
         return augmented(batch, fit.augment, self.similar[task], seed, batch_size=fit.batch_size, rank=ranks.rank, size=ranks.size)
 
-    def _descend(self, loss: Loss, epoch: int, step: int) -> tuple[float, float]:
-        """One optimizer's step on the mean over all ranks' targets → the summed loss and the count."""
-        summed, count = self.descent.step(loss, epoch, step)
-        if not math.isfinite(summed):
+    def _descended(self, batches_of: Mapping[str, Batch[Tensor]], epoch: int, step: int) -> Iterator[tuple[str, float, float]]:
+        """A step of each optimizer on the mean over all ranks' targets → its name, the summed loss and the count."""
+        if self.private is not None:
+            assert isinstance(self.model, Model)
+            yield "main", *self._finite(self.private.step(self.model, batches_of[self.plan.task], epoch, step), epoch, step)
+            return
+        for loss in self.model.step(batches_of) if isinstance(self.model, Shared) else self.model.step(batches_of[self.plan.task]):
+            yield loss.optimizer, *self._finite(self.descent.step(loss, epoch, step), epoch, step)
+
+    def _finite(self, learnt: tuple[float, float], epoch: int, step: int) -> tuple[float, float]:
+        if not math.isfinite(learnt[0]):
             raise DivergedError(
-                f"the loss is {summed} in epoch {epoch}, step {step}",
+                f"the loss is {learnt[0]} in epoch {epoch}, step {step}",
                 where=self.plan.name,
                 fix="Lower fit.learning_rate, or set fit.clip_norm to 1.",
             )
-        return summed, count
+        return learnt
 
     def _judge(self) -> Verdict | None:
         """Of several tasks, all together; None without validation rows."""
