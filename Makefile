@@ -4,8 +4,8 @@ CONFIG ?= conf/demo.yaml
 EXTRAS ?= demo uses
 PYTHON_PREFIX ?=
 DIST ?= dist
-# Two processes, each with a Spark of its own, share the test files.
-SHARED_OUT := -n 2 --dist loadfile --no-loadscope-reorder
+# Three processes, each with a Spark of its own, share the test files: one of two cores waits a quarter of the time for a disk or a start.
+SHARED_OUT := -n 3 --dist loadfile --no-loadscope-reorder
 SITE := .venv/lib/python3.11/site-packages
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)

@@ -32,7 +32,7 @@ from foretaste.tables.vocabulary import VOCABULARY
 
 MOST_ROWS = 20_000
 RESAMPLES = 200
-IS_MEMBER = F.xxhash64("user_id") % 2 == 0
+IS_MEMBER = "xxhash64(user_id) % 2 = 0"
 
 
 def main(
@@ -49,7 +49,7 @@ def main(
     )
     half = warehouse.annex("half", VOCABULARY)
     rows = warehouse.read(SEQUENCES)
-    half.overwrite(SEQUENCES, rows.where((F.col("split") != "train") | IS_MEMBER), warehouse.built_from(SEQUENCES))
+    half.overwrite(SEQUENCES, rows.where((F.col("split") != "train") | F.expr(IS_MEMBER)), warehouse.built_from(SEQUENCES))
     grid = Grid(title=f"{households} households, {epochs} epochs", title_justify="left")
     for heading in (
         "fit",
@@ -80,7 +80,7 @@ def _row(warehouse: Warehouse, half: Warehouse, settings: Settings, epochs: int,
     train_rows = (
         warehouse.read(SEQUENCES).where("split = 'train' AND cut = 'calendar'").orderBy(F.xxhash64("user_id", "as_of")).limit(MOST_ROWS)
     )
-    told = train_rows.select(F.xxhash64("user_id").alias("user"), IS_MEMBER.alias("member"), *dict.fromkeys(columns)).toPandas()
+    told = train_rows.select(F.xxhash64("user_id").alias("user"), F.expr(IS_MEMBER).alias("member"), *dict.fromkeys(columns)).toPandas()
     chance = np.clip(scorer.probability(to_batch(pa.RecordBatch.from_pandas(told, preserve_index=False))), 1e-7, 1 - 1e-7)
     label, member, user = told.returns.to_numpy(), told.member.to_numpy(), told.user.to_numpy()
     loss = -np.where(label == 1, np.log(chance), np.log1p(-chance))

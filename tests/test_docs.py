@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from foretaste import command
 from foretaste.reference import reference
 from foretaste.settings import load
+from foretaste.sources.judge import REASONS
 from tests.test_readme import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -67,6 +68,13 @@ def test_what_a_command_names_exists(page: Path, line: str) -> None:
         config = next((value for name, value in options if name == "--config"), "conf/demo.yaml")
         if config != "conf/shop.yaml":  # the reader's own
             load(ROOT / config, [value for name, value in options if name == "--set" and value != "key.sub=value"])
+
+
+def test_the_reasons_for_quarantine_that_are_explained_exist() -> None:
+    table = (ROOT / "docs/howto/own_data.md").read_text(encoding="utf-8")
+    told = re.findall(r"^ *\| `(\w+)` \|", table, re.M)
+    assert len(told) == 4
+    assert set(told) <= set(REASONS)
 
 
 def test_every_link_leads_somewhere() -> None:
