@@ -9,7 +9,7 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from foretaste import registry
+from foretaste import registry, tracking
 from foretaste.contract import DAILY, SCALARS
 from foretaste.counting import learnt_from
 from foretaste.errors import SettingsError, TableError
@@ -58,7 +58,7 @@ def evaluate(warehouse: Warehouse, settings: Settings) -> StepReport:
             notes += about_version
             comparisons = _compare(warehouse, settings, model, version)
         found = [row for comparison in comparisons for row in _measurements(comparison, model)]
-        registry.log_metrics(warehouse, model, _of_test(found))
+        tracking.log_metrics(warehouse, model, _of_test(found))
         measurements += found
         waiting = _waiting(warehouse, settings, model, version) if model.head in DAILY else {}
         measurements += _measured(waiting, model)
