@@ -4,8 +4,8 @@ CONFIG ?= conf/demo.yaml
 EXTRAS ?= demo uses
 PYTHON_PREFIX ?=
 DIST ?= dist
-# Three processes, each with a Spark of its own, share the test files: one of two cores waits a quarter of the time for a disk or a start.
-SHARED_OUT := -n 3 --dist loadfile --no-loadscope-reorder
+# Two processes, each with a Spark of its own, share the test files.
+SHARED_OUT := -n 2 --dist loadfile --no-loadscope-reorder
 SITE := .venv/lib/python3.11/site-packages
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -59,7 +59,8 @@ zip:
 
 wheel: set-up locked ## what Databricks needs, which brings Spark itself: the package as a wheel, and dist/runtime.lock
 	@rm -rf build/bdist.* build/lib $(DIST)/*.whl
-	@FORETASTE_WHEEL=runtime python setup.py --quiet bdist_wheel --dist-dir $(DIST)
+	@FORETASTE_WHEEL=runtime python setup.py --quiet bdist_wheel --dist-dir $(DIST) 2>build/wheel.log || { cat build/wheel.log; exit 1; }
+	@ls $(DIST)/*.whl $(DIST)/runtime.lock
 
 # The lock without the tools of development.
 locked:

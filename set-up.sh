@@ -192,21 +192,6 @@ point_spark_to_java() {
     printf 'if [ -x %q ]; then JAVA_HOME=%q; fi\n' "$java/bin/java" "$java" >"$site/pyspark/conf/spark-env.sh"
 }
 
-# A session tells what it is worth on stderr before anybody can ask it to be quiet.
-quiet_spark() {
-    cat >"$site/pyspark/conf/log4j2.properties" <<'EOF'
-rootLogger.level = error
-rootLogger.appenderRef.console.ref = console
-appender.console.type = Console
-appender.console.name = console
-appender.console.target = SYSTEM_ERR
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d{yy/MM/dd HH:mm:ss} %p %c{1}: %m%n%ex
-logger.gateway.name = org.apache.spark.api.python.PythonGatewayServer
-logger.gateway.level = error
-EOF
-}
-
 # --------------------------------------------------------------------------------------------------------------------------------------
 
 if is_set_up; then exit 0; fi
@@ -228,7 +213,6 @@ look_at_the_machine
 make_venv
 install_packages
 point_spark_to_java
-quiet_spark
 place_delta_jars
 printf '%s\n' "$(key)" "$java" "$wheels" >"$stamp"
 say "done in $((SECONDS - started)) s"
