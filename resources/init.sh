@@ -41,6 +41,10 @@ build_horovod() {
     rm -rf "$build"
 }
 
+"$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || {
+    echo "foretaste: the lock is for Python 3.11, which this runtime has not; choose 15.4 LTS ML" >&2
+    exit 1
+}
 install_packages
 if ! works; then
     compgen -G "$wheels/horovod-*.whl" >/dev/null || build_horovod

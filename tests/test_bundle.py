@@ -22,7 +22,8 @@ RESOURCES = {path.name: yaml.safe_load(path.read_text(encoding="utf-8")) for pat
 JOBS: dict[str, Any] = {name: job for file in RESOURCES.values() for name, job in file.get("resources", {}).get("jobs", {}).items()}
 VARIABLES = {**BUNDLE["variables"], **{name: each for file in RESOURCES.values() for name, each in file.get("variables", {}).items()}}
 TASKS = [(name, task) for name, job in JOBS.items() for task in job["tasks"]]
-GIVEN = {"catalog": "main", "schema": "shop", "config": "conf/demo.yaml", "files": "/Volumes/main/shop/files", "workers": "2"}
+GIVEN = {"catalog": "main", "schema": "shop", "config": "conf/demo.yaml", "workers": "2"}
+FILES = "/Volumes/main/shop/files"
 
 
 def resolved(text: str) -> str:
@@ -79,7 +80,7 @@ def test_every_task_is_a_verb_with_settings_that_exist(job: str, task: dict[str,
     assert set(options) == {"--config", "--set"}
     asked = [value for name, value in zip(rest[::2], rest[1::2], strict=True) if name == "--set"]
     settings = load(options["--config"], asked)
-    assert (settings.warehouse.catalog, settings.warehouse.schema_name, settings.warehouse.path) == ("main", "shop", GIVEN["files"])
+    assert (settings.warehouse.catalog, settings.warehouse.schema_name, settings.warehouse.path) == ("main", "shop", FILES)
     keys = {cluster["job_cluster_key"] for cluster in JOBS[job]["job_clusters"]}
     assert task["job_cluster_key"] in {*keys, "${var.cluster}"}
     assert VARIABLES["cluster"]["default"] in {*keys, "cpu"}
@@ -124,6 +125,20 @@ def test_the_init_script_builds_horovod_where_it_must(tmp_path: Path, loads: boo
     assert ("pip wheel" in calls) == builds
     assert ("--force-reinstall" in calls) == (not loads)
     assert [path.name for path in wheels.glob("*")] == ([] if loads else ["horovod-0.28.1-cp311.whl"])
+
+
+def test_the_init_script_refuses_another_python_than_the_locks(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(FAKE.replace('case "$*" in', 'case "$*" in\n*"sys.version_info"*) exit 1 ;;'))
+    python.chmod(0o755)
+    environment = {
+        "PATH": "/usr/bin:/bin", "CALLS": str(tmp_path / "calls"), "FORETASTE_PYTHON": str(python),
+        "FORETASTE_LOCK": str(ROOT / "requirements.lock"), "FORETASTE_WHEELS": str(tmp_path / "wheels"),
+    }  # fmt: skip
+    ended = subprocess.run(["bash", str(ROOT / "resources/init.sh")], env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("foretaste: the lock is for Python 3.11")
+    assert "pip" not in (tmp_path / "calls").read_text()
 
 
 @pytest.mark.parametrize(("kind", "asks"), [("runtime", False), ("", True)])
