@@ -42,7 +42,7 @@ browser:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get install -y --no-install-recommends chromium || { apt-get update && apt-get install -y --no-install-recommends chromium; }; }; } >build/browser.log 2>&1 </dev/null || echo "no Chromium here: the report is not looked at"
 
 notebooks: set-up ## run the notebooks on CONFIG, and render them with their pictures into dist/notebooks
-	@python -m foretaste.notebook --config $(CONFIG) --out $(DIST)/notebooks notebooks/*.py
+	@foretaste notebooks --config $(CONFIG) --out $(DIST)/notebooks notebooks/*.py
 
 package: set-up zip environment ## what a cluster needs; EXTRAS="demo uses" go in, PYTHON_PREFIX=/usr is where its machines have Python 3.11
 	@du -h $(DIST)/*

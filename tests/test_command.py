@@ -31,7 +31,7 @@ def said(*arguments: str) -> tuple[int, str]:
 
 def test_each_job_is_a_verb_and_a_script_of_one_name() -> None:
     scripts = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "jobs").glob("*.py")}
-    assert set(scripts) == {*JOBS, "doctor"} == set(command.VERBS) - {"show"}
+    assert set(scripts) == {*JOBS, "doctor"} == set(command.VERBS) - {"show", "notebooks"}
     assert [name for name, text in scripts.items() if f'main_of("{name}")' not in text] == []
 
 
@@ -51,6 +51,7 @@ def test_help_names_every_verb_with_what_it_does() -> None:
     [
         (("ingest", "--config", "nowhere.yaml"), "there is no such settings file (nowhere.yaml)"),
         (("train", "--config", str(ROOT / "conf/demo.yaml"), "--set", "training.wrokers=2"), "did you mean workers?"),
+        (("ingest", "--config", "no[/where].yaml"), "there is no such settings file (no[/where].yaml)"),
         (("show", "somebody", "--config", str(ROOT / "conf/demo.yaml"), "--set", "training"), "an override reads key.sub=value"),
     ],
 )

@@ -13,7 +13,7 @@ from foretaste.steps.ingest import ingest
 from foretaste.steps.sequence import sequence
 from foretaste.steps.sessionize import sessionize
 from foretaste.tables import Warehouse
-from tests.cluster.clicks import write_clicks
+from tests.cluster.clicks import few_clicks
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
@@ -23,19 +23,7 @@ CONFIG = str(ROOT / "conf" / "clicks.yaml")
 @pytest.fixture(scope="module")
 def overrides(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Settings of a small shop whose sequences are there."""
-    folder = tmp_path_factory.mktemp("shop")
-    write_clicks(folder / "clicks.txt", 300)
-    asked = [
-        f"warehouse.path={folder / 'warehouse'}",
-        f"source.path={folder / 'clicks.txt'}",
-        "sequences.rows_per_group=64",
-        "scoring.top_k=5",
-        "training.launcher=single",
-        "training.workers=1",
-        "tasks.interest={model: {name: gru, embedding: 8, hidden: [8]}, fit: {epochs: 2, batch_size: 32}}",
-        "evaluation.baselines=[popularity, markov]",
-        "evaluation.bootstrap=20",
-    ]
+    asked = few_clicks(tmp_path_factory.mktemp("shop"))
     settings = load(CONFIG, asked)
     warehouse = Warehouse(spark, settings.warehouse)
     for step in (ingest, sessionize, sequence):

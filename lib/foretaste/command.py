@@ -1,7 +1,7 @@
 """The command line: `foretaste VERB --config conf/….yaml --set key.sub=value`.
 
-A verb a job (job.py), and `doctor` and `show` beside them. `jobs/<verb>.py` are the same verbs, one by one, for spark-submit. Errors end in
-one line that says what, where and how to mend it, and with code 1.
+A verb a job (job.py), and `doctor`, `show` and `notebooks` beside them. `jobs/<verb>.py` are the same verbs, one by one, for spark-submit.
+Errors end in one line that says what, where and how to mend it, and with code 1.
 """
 
 import traceback
@@ -14,6 +14,7 @@ import typer
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from rich.console import Console
+from rich.markup import escape
 
 import foretaste
 from foretaste import settings as settings_module
@@ -66,9 +67,8 @@ def _in_one_line(debug: bool) -> Iterator[None]:
         if debug:
             traceback.print_exception(error)
         line = str(error) if isinstance(error, ForetasteError) else explained(error)
-        Console(stderr=True, soft_wrap=True).print(
-            f"[bold red]error[/bold red] {line}" if not debug else line, highlight=False, markup=not debug
-        )
+        mark = "" if debug else "[bold red]error[/bold red] "
+        Console(stderr=True, soft_wrap=True).print(f"{mark}{escape(line)}", highlight=False)
         raise typer.Exit(1) from None
 
 
@@ -114,7 +114,22 @@ def show(
             console.print(grid)
 
 
-VERBS: dict[str, Callable[..., None]] = {**{name: _job(name) for name in JOBS}, "doctor": doctor, "show": show}
+def notebooks(
+    paths: Annotated[list[Path], typer.Argument(help="notebooks, run in this order", show_default=False)],
+    config: Config,
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="a folder for the pages")] = Path("dist/notebooks"),
+    debug: Debug = False,
+) -> None:
+    """Runs notebooks from top to bottom, and writes what they showed as HTML pages."""
+    from foretaste.notebook import render
+
+    with _in_one_line(debug):
+        for page in render(paths, config, overrides or (), out):
+            console.print(str(page), highlight=False)
+
+
+VERBS: dict[str, Callable[..., None]] = {**{name: _job(name) for name in JOBS}, "doctor": doctor, "show": show, "notebooks": notebooks}
 for _name, _verb in VERBS.items():
     app.command(_name)(_verb)
 

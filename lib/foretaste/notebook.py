@@ -2,7 +2,7 @@
 
 On Databricks, `spark`, `dbutils` and `display` are there. Elsewhere `run` stands in for them, in this process:
 
-    python -m foretaste.notebook --config conf/demo.yaml --out dist/notebooks notebooks/*.py      (or `make notebooks`)
+    foretaste notebooks --config conf/demo.yaml --out dist/notebooks notebooks/*.py      (or `make notebooks`)
 
 runs the notebooks from top to bottom, and writes each with all that it showed as one HTML file.
 """
@@ -11,12 +11,11 @@ import base64
 import contextlib
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import typer
 from pyspark.sql import DataFrame, SparkSession
 
 from foretaste import settings as settings_module
@@ -177,26 +176,14 @@ def html(title: str, ran: Sequence[Ran]) -> str:
     return re.sub(r'<script[^>]*src="https?://[^>]*>\s*</script>', "", page)  # for formulas and diagrams, of which there are none
 
 
-def main(
-    paths: Annotated[list[Path], typer.Argument(help="notebooks, run in this order")],
-    config: Annotated[Path, typer.Option(help="the deployment's YAML, such as conf/demo.yaml")],
-    out: Annotated[Path, typer.Option(help="a folder for the pages")] = Path("dist/notebooks"),
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="a setting on top: key.sub=value; may be repeated")] = None,
-) -> None:
-    """Runs notebooks and writes what they showed."""
+def render(paths: Sequence[Path], config: Path, overrides: Sequence[str], out: Path) -> Iterator[Path]:
+    """Runs notebooks in turn, and writes what each showed as a page in `out`; the page, as each is there."""
     import matplotlib as mpl
 
     mpl.use("Agg")
-    try:
-        spark = spark_session(settings_module.load(config, overrides or ()).spark)
-        out.mkdir(parents=True, exist_ok=True)
-        for path in paths:
-            page = html(path.stem, run(path, spark, {"config": str(config)}, overrides or ()))
-            (out / f"{path.stem}.html").write_text(page, encoding="utf-8")
-            print(f"{path} → {out / path.stem}.html")
-    except ForetasteError as error:
-        raise SystemExit(f"error {error}") from error
-
-
-if __name__ == "__main__":
-    typer.run(main)
+    spark = spark_session(settings_module.load(config, overrides).spark)
+    out.mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        page = out / f"{path.stem}.html"
+        page.write_text(html(path.stem, run(path, spark, {"config": str(config)}, overrides)), encoding="utf-8")
+        yield page

@@ -23,7 +23,7 @@ Made by `python -m foretaste.reference` of what the code says of itself; a test 
 
 ## Commands
 
-Each is `foretaste VERB --config conf/….yaml --set key.sub=value`, and, but for `show`, `jobs/VERB.py` for `spark-submit`.
+Each is `foretaste VERB --config conf/….yaml --set key.sub=value`, and, but for `show` and `notebooks`, `jobs/VERB.py` for `spark-submit`.
 
 | verb | |
 | --- | --- |

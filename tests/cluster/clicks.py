@@ -30,6 +30,22 @@ def write_clicks(file: Path, num_sessions: int = NUM_SESSIONS) -> int:
     return len(lines) - 1
 
 
+def few_clicks(folder: Path, *more: str) -> list[str]:
+    """Settings on top of conf/clicks.yaml: 300 sessions in `folder`, and a network that one process fits in seconds."""
+    write_clicks(folder / "clicks.txt", 300)
+    return [
+        f"warehouse.path={folder / 'warehouse'}",
+        f"source.path={folder / 'clicks.txt'}",
+        "sequences.rows_per_group=64",
+        "scoring.top_k=5",
+        "training={launcher: single, workers: 1}",
+        "tasks.interest={model: {name: gru, embedding: 8, hidden: [8]}, fit: {epochs: 2, batch_size: 32}}",
+        "evaluation.baselines=[popularity, markov]",
+        "evaluation.bootstrap=20",
+        *more,
+    ]
+
+
 def submitted(cluster: Cluster, job: str, warehouse: Path, clicks: Path, *more: str) -> list[str]:
     """The command line of a job on the cluster. more: settings on top, those whose name begins with `spark.` of Spark's own"""
     of_spark = [

@@ -14,7 +14,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from foretaste.evaluation.classification import Binary, LabelledRows
-from foretaste.report import FIGURES, PAGE, charts, report
+from foretaste.report import charts, report
 from foretaste.settings import Settings, load
 from foretaste.steps.evaluate import evaluate
 from foretaste.steps.ingest import ingest
@@ -25,27 +25,17 @@ from foretaste.steps.train import train
 from foretaste.tables import Warehouse
 from foretaste.tables.events import EVENTS
 from foretaste.tables.metrics import METRICS
-from tests.cluster.clicks import write_clicks
+from tests.cluster.clicks import few_clicks
 from tests.test_readme import ROOT
 
+PAGE, FIGURES = "report.html", "report.json"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
 def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Warehouse, Settings]:
-    """A small shop of clicks with two tasks, from raw files to scores; one item has a name that is no HTML."""
-    folder = tmp_path_factory.mktemp("shop")
-    write_clicks(folder / "clicks.txt", 300)
-    asked = [
-        f"warehouse.path={folder / 'warehouse'}",
-        f"source.path={folder / 'clicks.txt'}",
-        "scoring={top_k: 5, reasons: {named: 1, tried: 2, targets: 1}}",
-        "training={launcher: single, workers: 1}",
-        "tasks.interest={model: {name: gru, embedding: 8, hidden: [8]}, fit: {epochs: 2, batch_size: 32}}",
-        "evaluation.baselines=[popularity]",
-        "evaluation.bootstrap=20",
-        "report.users=3",
-    ]
+    """A small shop of clicks, from raw files to scores."""
+    asked = few_clicks(tmp_path_factory.mktemp("shop"), "scoring.reasons={named: 1, tried: 2, targets: 1}", "report.users=3")
     settings = load(ROOT / "conf/clicks.yaml", asked)
     warehouse = Warehouse(spark, settings.warehouse)
     with pytest.MonkeyPatch.context() as patched:

@@ -24,7 +24,7 @@ STALE_S = 180.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class JobAtWork:
     """steps: what it runs; since: when it began, UTC"""
 
     steps: tuple[str, ...]
@@ -67,7 +67,7 @@ def announced(root: str, steps: Sequence[str]) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def at_work(root: str, but: Sequence[str] = ()) -> list[Job]:
+def at_work(root: str, but: Sequence[str] = ()) -> list[JobAtWork]:
     """The jobs that are at work in the warehouse at `root`, without those whose steps are all among `but`."""
     jobs = []
     now = _now(root)
@@ -77,7 +77,7 @@ def at_work(root: str, but: Sequence[str] = ()) -> list[Job]:
                 path.unlink(missing_ok=True)
                 continue
             about = json.loads(path.read_text(encoding="utf-8"))
-            job = Job(path=str(path), **{**about, "steps": tuple(about["steps"])})
+            job = JobAtWork(path=str(path), **{**about, "steps": tuple(about["steps"])})
         except (OSError, ValueError, TypeError):  # it ends, or begins, at this moment
             continue
         if not set(job.steps) <= set(but):
@@ -85,7 +85,7 @@ def at_work(root: str, but: Sequence[str] = ()) -> list[Job]:
     return jobs
 
 
-def still_at_work(jobs: Sequence[Job], seconds: float) -> list[Job]:
+def still_at_work(jobs: Sequence[JobAtWork], seconds: float) -> list[JobAtWork]:
     """Waits until those jobs ended, at most so long; which of them have not."""
     until = time.monotonic() + seconds
     while True:
