@@ -72,12 +72,16 @@ def test_users_are_gone_from_all_there_is_and_others_stay(warehouse: Warehouse, 
     settings = shop(tmp_path)
     filled(warehouse, settings, sequence)
     ingest(warehouse, settings)  # nothing new
+    page = Path(warehouse.path, "report.html")
+    page.write_text("<h3>User leaver-one@shop</h3>")
     assert search(warehouse.spark, [warehouse.path], LEAVERS).where  # so that the search below could find them
 
     others = "user_id NOT IN ('leaver-one@shop', '7')"
     kept = [(table, warehouse.read(table).where(others).collect()) for table in (EVENTS, SESSIONS, SEQUENCES)]
     report = erase(warehouse, settings)
     assert report.read == {"users": 2}
+    assert not page.exists()
+    assert any(note.startswith(f"removed {page}") for note in report.notes)
     assert report.written["events deleted"] == 56
     assert report.written["events_quarantine deleted"] == 4
     assert report.written["scores deleted"] == 2

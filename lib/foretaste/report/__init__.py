@@ -11,17 +11,13 @@ from foretaste.settings import Settings
 from foretaste.steps.report import StepReport
 from foretaste.tables import Warehouse
 
-PAGE, FIGURES = "report.html", "report.json"
-
 
 def report(warehouse: Warehouse, settings: Settings) -> StepReport:
     """Writes the page, and beside it the figures that the next report compares itself with. A reader sees the old page or the new one."""
-    path = Path(settings.report.path or f"{warehouse.path}/{PAGE}")
-    if "://" in str(settings.report.path or warehouse.path):
-        raise TableError(
-            "a page is written into a folder, not to a URL", where=str(path), fix="Set report.path to a file on a mounted folder."
-        )
-    figures = path.with_name(FIGURES)
+    page = settings.report.page(warehouse.path)
+    if "://" in page:
+        raise TableError("a page is written into a folder, not to a URL", where=page, fix="Set report.path to a file on a mounted folder.")
+    path, figures = Path(page), Path(page).with_suffix(".json")
     before = json.loads(figures.read_text(encoding="utf-8")) if figures.is_file() else None
     facts = gathered(warehouse, settings, before)
     try:

@@ -14,10 +14,10 @@ from foretaste.errors import ModelError
 from foretaste.evaluation.judge import CURVE
 from foretaste.evaluation.launches import FOUND
 from foretaste.profiles import Profile, of_users
-from foretaste.registry import StoredModel
 from foretaste.settings import Settings
 from foretaste.steps.judging import judge_of
 from foretaste.steps.launches import CALIBRATION
+from foretaste.stored_model import StoredModel
 from foretaste.tables import TABLES, Warehouse
 from foretaste.tables.demand import DEMAND
 from foretaste.tables.events import EVENTS

@@ -128,9 +128,10 @@ def _verdict(each: Compared) -> str:
     sign = -1 if each.lower_is_better else 1
     nearest = min(_lines(each.differences), key=lambda row: sign * row.value)
     other = nearest.model.partition(" minus ")[2]
-    low, high = sorted((sign * nearest.low, sign * nearest.high))
+    high = max(sign * nearest.low, sign * nearest.high)
+    lows = [min(sign * row.low, sign * row.high) for row in _lines(each.differences)]
     figures = f"{each.headline}, difference {nearest.value:+.4f} [{nearest.low:+.4f}, {nearest.high:+.4f}]"
-    if low > 0:
+    if min(lows) > 0:
         return f"Better than all beside it; {other} comes nearest ({figures})."
     if high < 0:
         return f"Worse than {other} ({figures})."

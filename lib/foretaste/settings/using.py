@@ -38,6 +38,10 @@ class ReportSettings(Strict):
     users: int = Field(default=10, ge=0, le=100)
     series: int = Field(default=6, ge=0, le=50)
 
+    def page(self, root: str) -> str:
+        """Where the page of the warehouse at `root` lies."""
+        return self.path or f"{root}/report.html"
+
 
 class FilterSettings(Strict):
     """What a task that ranks items leaves out of its targets.

@@ -17,7 +17,7 @@ from foretaste.settings import Settings
 from foretaste.sources.reading import faults_of
 from foretaste.steps.identities import Identities
 from foretaste.steps.report import StepReport
-from foretaste.steps.running import Job, at_work, still_at_work
+from foretaste.steps.running import JobAtWork, at_work, still_at_work
 from foretaste.steps.traces import search
 from foretaste.tables import TABLES, Table, Warehouse, erasures
 from foretaste.tables.erasures import ERASURES
@@ -55,6 +55,7 @@ def erase(warehouse: Warehouse, settings: Settings) -> StepReport:
     deleted = _delete(places, who, leavers, settings)
     _wait(at_work(warehouse.path, but=("erase",)), settings)
     again = _delete(places, who, leavers, settings)
+    notes += _without_page(warehouse, settings)
     deleted = {name: deleted.get(name, 0) + again.get(name, 0) for name in {**deleted, **again}}
     for place, table in _held(places, who):
         purge(place, table)
@@ -64,6 +65,15 @@ def erase(warehouse: Warehouse, settings: Settings) -> StepReport:
     notes.append("the files that the events came from are not the warehouse's: take these users out of them, too")
     written = {f"{name} deleted": count for name, count in deleted.items() if count}
     return StepReport(step="erase", read={"users": num_users}, written=written, notes=tuple(notes))
+
+
+def _without_page(warehouse: Warehouse, settings: Settings) -> list[str]:
+    """The page of jobs/report.py tells of some users by their ids, whoever they are: it goes."""
+    page = settings.report.page(warehouse.path)
+    if "://" in page or not Path(page).is_file():
+        return []
+    Path(page).unlink()
+    return [f"removed {page}, which tells of users: run jobs/report.py again"]
 
 
 def _leavers(warehouse: Warehouse, settings: Settings, who: Identities) -> _Leavers:
@@ -157,7 +167,7 @@ def _num_users(place: Warehouse, version: int, users: DataFrame) -> int | None:
         return None
 
 
-def _wait(jobs: Sequence[Job], settings: Settings) -> None:
+def _wait(jobs: Sequence[JobAtWork], settings: Settings) -> None:
     left = still_at_work(jobs, settings.privacy.erase.wait.total_seconds())
     if left:
         raise TableError(
