@@ -27,6 +27,7 @@ from foretaste.models import Blend, Model
 from foretaste.scoring.arrow import to_batch
 from foretaste.scoring.shortlists import build
 from foretaste.scoring.topk import Catalogue
+from foretaste.stored_model import StoredModel
 
 TOP_K, BATCH, JUDGED = 20, 256, 1024
 SHORT, EXACT = "shortlists", "exact product"
@@ -89,7 +90,7 @@ def main(
     keep(out, "retrieval", items=items, users_per_s=rates, ratio=middle, recall=share, off=off, list_length=worth.items, build_s=seconds)
 
 
-def _tastes(network: Model, stored: registry.StoredModel, warehouse: Path) -> np.ndarray:
+def _tastes(network: Model, stored: StoredModel, warehouse: Path) -> np.ndarray:
     """(U, D) of the calendar rows of validation and test time, in an order without meaning."""
     files = DeltaTable(warehouse / "sequences").file_uris(
         file_pruning_predicate=[("cut", "=", "calendar"), ("split", "in", ["valid", "test"])]

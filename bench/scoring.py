@@ -34,6 +34,7 @@ from foretaste.models import Objective, build
 from foretaste.settings import SequenceSettings, Settings, TaskSettings
 from foretaste.steps.score import score
 from foretaste.steps.sessionize import sessionize
+from foretaste.stored_model import StoredModel
 from foretaste.tables import Warehouse, sequences, vocabulary
 from foretaste.tables.scores import SCORES
 from foretaste.tables.sessions import SESSIONS
@@ -161,7 +162,7 @@ def _histories(warehouse: Warehouse, chosen: Settings, path: Path) -> tuple[NDAr
 class _Plain:
     """The network as somebody writes it who has nothing but torch."""
 
-    def __init__(self, stored: registry.StoredModel) -> None:
+    def __init__(self, stored: StoredModel) -> None:
         state = safetensors.torch.load_file(str(stored.judged_weights))
         self.embedding = nn.Embedding.from_pretrained(state["embeddings.item.weight"])
         self.gru = nn.GRU(WIDTH, WIDTH, batch_first=True)

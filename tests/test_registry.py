@@ -166,6 +166,6 @@ def test_a_run_is_logged_to_mlflow(save: Save, warehouse: Warehouse, monkeypatch
 def test_mlflow_never_ends_a_job(save: Save, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://nowhere")
     assert save().version == 1
-    (warning,) = [record for record in caplog.records if record.name == "foretaste.tracking"]
+    (warning,) = [record for record in caplog.records if record.name == "foretaste.registry"]
     assert "MLflow did not take the run of interest version 1" in warning.getMessage()
     assert "\n" not in warning.getMessage()

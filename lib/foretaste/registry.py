@@ -5,142 +5,51 @@
     vocabulary.parquet    the vocabulary table as it was: which integer stands for which item, category and price
     model.json            everything else
 
-`<warehouse>/models/<name>/champion` holds the number of the version that serves (steps/champion.py).
+`<warehouse>/models/<name>/champion` holds the number of the version that serves (steps/champion.py). A version is written to a temporary
+folder and renamed: a reader sees all of it or nothing. Reading needs no Spark and no MLflow.
 
-A version is written to a temporary folder and renamed: a reader sees all of it or nothing. Reading needs no Spark and no MLflow.
-
-tracking.py tells MLflow of each.
+MLflow is told of each, for those who look there. A version is a run, with settings, table versions, curves, and, once it was judged, its
+metrics with their intervals; and a version of a registered model, `foretaste-<name>` (on Databricks `catalog.schema.foretaste_<name>`),
+whose aliases are `champion` and `challenger`. It can be loaded as a pyfunc (scoring/pyfunc.py), but for one that foretells counts. All of
+it lies in `<warehouse>/mlflow.db` unless MLFLOW_TRACKING_URI names another place (`off`: nowhere). Whatever goes wrong there is a warning,
+never the end of a job. The only file that knows MLflow.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
+import logging
+import os
 import shutil
+import tempfile
+import time
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import safetensors.torch
-from numpy.typing import NDArray
 
 import foretaste
-from foretaste import tracking
-from foretaste.contract import SCALARS, Sizes
+from foretaste.contract import Sizes
 from foretaste.errors import ModelError
-from foretaste.models import Blend, Counted, Model, restored
+from foretaste.stored_model import ABOUT, JUDGED, RETRAIN, VOCABULARY, WEIGHTS, StoredModel
 
 if TYPE_CHECKING:  # the scorer loads models without Spark
     from pyspark.sql import DataFrame
 
     from foretaste.tables import Warehouse
 
-WEIGHTS, JUDGED, VOCABULARY, ABOUT = "weights.safetensors", "judged.safetensors", "vocabulary.parquet", "model.json"
-CHAMPION = "champion"
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredModel:
-    """One version of a model.
-
-    model:       ModelSettings as a dict: the network's name and its options
-    calibration: slope and intercept that turn a binary head's logit into a log-odds; None for other heads
-    metrics:     of the best epoch, on validation rows; history: one entry an epoch
-    tables:      table name → the version it learnt from
-    sha256:      of the weights; judged_sha256: of those that were judged, where they are others
-    folder:      where it lies
-    base_rate:   the share of positives among the training rows of a head that ranks no items: the answer for a user without history
-    launch:      of a model of new items, the line of scoring/launches.py, and the share of users who buy one
-    medians:     of each amount among contract.FACTS, over the same rows; {} for a model that ranks items
-    """
-
-    name: str
-    version: int
-    task: str
-    head: str
-    label: str
-    model: Mapping[str, Any]
-    sizes: Sizes
-    calibration: Mapping[str, float] | None
-    metrics: Mapping[str, float]
-    history: Sequence[Mapping[str, float]]
-    tables: Mapping[str, int]
-    seed: int
-    settings: Mapping[str, Any]
-    code_version: str
-    sha256: str
-    folder: str
-    base_rate: float | None = None
-    medians: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    launch: Mapping[str, float] | None = None
-    judged_sha256: str | None = None
-
-    @property
-    def where(self) -> str:
-        return f"{self.name} version {self.version}, {self.folder}"
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """Those of a row that it reads, also for the latent numbers of another model."""
-        return tuple(dict.fromkeys((*self.model["features"], *(self.model.get("latents") or {"features": ()})["features"])))
-
-    @property
-    def columns(self) -> Mapping[str, bool]:
-        """All columns of a row that it reads, and whether each is a list."""
-        lists = dict.fromkeys(("item", *self.features), True)
-        return {**dict.fromkeys((*SCALARS, *self.model.get("facts", ())), False), **lists}
-
-    @property
-    def judged_weights(self) -> Path:
-        """The file of the weights from before it learnt from validation time too, where it did."""
-        return Path(self.folder) / (JUDGED if self.judged_sha256 else WEIGHTS)
-
-    def network(self, *, judged: bool = False) -> Model | Counted | Blend:
-        """The network with its weights, ready to score on the CPU; ModelError where they are cut short or of another vocabulary.
-
-        judged: with those from before it learnt from validation time too
-        """
-        path = self.judged_weights if judged else Path(self.folder) / WEIGHTS
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ModelError(f"the weights cannot be read: {error.strerror}", where=str(path), fix=_RETRAIN) from error
-        if hashlib.sha256(data).hexdigest() != (self.judged_sha256 if path.name == JUDGED else self.sha256):
-            raise ModelError("the weights are cut short or were changed", where=str(path), fix=_RETRAIN)
-        network = restored(self.model, head=self.head, label=self.label, sizes=self.sizes)
-        try:
-            network.load_state_dict(safetensors.torch.load(data))
-        except (RuntimeError, safetensors.SafetensorError) as error:
-            raise ModelError(
-                "the weights are of another network or vocabulary than model.json says", where=self.where, fix=_RETRAIN
-            ) from error
-        return network.eval().requires_grad_(False)
-
-    def item_ids(self) -> NDArray[np.object_]:
-        """(num_items,) the shop's id of each item by its index; None for PAD and UNKNOWN."""
-        items = self.vocabulary(columns=["value", "index"], filters=[("field", "==", "item")])
-        index = items.column("index").to_numpy()
-        if len(index) and int(index.max()) >= self.sizes.num_items:
-            raise ModelError("the vocabulary beside the weights is of another model", where=self.where, fix=_RETRAIN)
-        ids = np.full(self.sizes.num_items, None, dtype=object)
-        ids[index] = items.column("value").to_numpy()
-        return ids
-
-    def vocabulary(self, **reading: Any) -> pa.Table:
-        """The vocabulary table as it was when the model learnt; `reading` goes to pyarrow's read_table."""
-        path = Path(self.folder) / VOCABULARY
-        try:
-            return pq.read_table(path, **reading)
-        except (OSError, pa.ArrowException) as error:
-            raise ModelError("the model's vocabulary cannot be read", where=str(path), fix=_RETRAIN) from error
-
-
-_RETRAIN = "Train it again with jobs/train.py, or name an older version."
+CHAMPION, CHALLENGER = "champion", "challenger"
+_VERSION_TAG = "foretaste.version"
+_LOADER = "foretaste.scoring.pyfunc"
+_MOST_METRICS, _MOST_PARAMETERS = 1000, 100  # what MLflow takes in one call
+_log = logging.getLogger(__name__)
 
 
 def save(
@@ -208,7 +117,7 @@ def save(
         raise ModelError(
             f"the model cannot be stored: {error.strerror}", where=str(parent), fix="Make room there, or set warehouse.path."
         ) from error
-    tracking.log_version(warehouse, stored)
+    _to_mlflow(warehouse, f"the run of {stored.name} version {stored.version}", lambda client: _log_run(client, warehouse, stored))
     return stored
 
 
@@ -227,7 +136,7 @@ def load(root: str, name: str, version: int | None = None) -> StoredModel:
         fields = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         return StoredModel(**{**fields, "sizes": Sizes(**fields["sizes"]), "folder": str(folder)})
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelError("model.json is cut short, or of another release", where=str(folder), fix=_RETRAIN) from error
+        raise ModelError("model.json is cut short, or of another release", where=str(folder), fix=RETRAIN) from error
 
 
 def versions(root: str, name: str) -> list[int]:
@@ -257,7 +166,23 @@ def crown(warehouse: "Warehouse", name: str, version: int) -> None:
         fresh.replace(path)
     except OSError as error:
         raise ModelError(f"the champion cannot be named: {error.strerror}", where=str(path), fix="Make room there.") from error
-    tracking.name_champion(warehouse, name, version)
+    _to_mlflow(warehouse, f"the champion of {name}", lambda client: _alias(client, warehouse, name, version))
+
+
+def log_metrics(warehouse: "Warehouse", stored: StoredModel, metrics: Mapping[str, float]) -> None:
+    """Adds what an evaluation found to the version's run of MLflow."""
+
+    def log(client: Any) -> None:
+        import mlflow
+
+        found = _registered_version(client, warehouse, stored.name, stored.version)
+        if found is not None:
+            now = int(time.time() * 1000)
+            entities = [mlflow.entities.Metric(_name(key), value, now, 0) for key, value in metrics.items() if np.isfinite(value)]
+            for start in range(0, len(entities), _MOST_METRICS):
+                client.log_batch(found.run_id, metrics=entities[start : start + _MOST_METRICS])
+
+    _to_mlflow(warehouse, f"the metrics of {stored.name} version {stored.version}", log)
 
 
 @functools.cache
@@ -294,3 +219,121 @@ def _models(root: str) -> Path:
             fix="Set warehouse.path to a mounted folder (/Volumes/…, /dbfs/…, NFS), and catalog and schema for the tables.",
         )
     return Path(root) / "models"
+
+
+def _to_mlflow(warehouse: "Warehouse", what: str, log: Callable[[Any], None]) -> None:
+    """Calls `log` with MLflow's client. Whatever goes wrong there is a warning, never the end of a job."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if uri == "off":
+        return
+    try:
+        import mlflow
+
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        on_databricks = "DATABRICKS_RUNTIME_VERSION" in os.environ
+        own = None if on_databricks else f"sqlite:///{warehouse.path}/mlflow.db"
+        log(mlflow.MlflowClient(uri or own, registry_uri="databricks-uc" if on_databricks and warehouse.settings.catalog else None))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        _log.warning("MLflow did not take %s: %s: %s", what, type(error).__name__, reason)
+
+
+def _log_run(client: Any, warehouse: "Warehouse", stored: StoredModel) -> None:
+    """A run for the version, and a version of the registered model, as the challenger that it is."""
+    import mlflow
+
+    experiment = client.get_experiment_by_name(f"foretaste-{stored.name}")
+    number = experiment.experiment_id if experiment else client.create_experiment(f"foretaste-{stored.name}", f"{warehouse.path}/mlruns")
+    run = client.create_run(number, run_name=f"{stored.name} version {stored.version}").info
+    now = int(time.time() * 1000)
+    parameters = [mlflow.entities.Param(key, str(value)[:500]) for key, value in _parameters(stored).items()]
+    metrics = [mlflow.entities.Metric(key, value, now, epoch) for key, value, epoch in _curves(stored)]
+    client.log_batch(run.run_id, metrics=metrics[:_MOST_METRICS], params=parameters[:_MOST_PARAMETERS])
+    if stored.head == "counts":
+        client.log_artifacts(run.run_id, stored.folder, "model")
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            _write_pyfunc(stored, Path(folder))
+            client.log_artifacts(run.run_id, f"{folder}/pyfunc", "model")
+    client.set_terminated(run.run_id)
+    registered = _registered(warehouse, stored.name)
+    with contextlib.suppress(mlflow.exceptions.MlflowException):  # it is there already
+        client.create_registered_model(registered)
+    version = client.create_model_version(
+        registered, f"{run.artifact_uri}/model", run.run_id, tags={_VERSION_TAG: str(stored.version), "sha256": stored.sha256}
+    )
+    client.set_registered_model_alias(registered, CHALLENGER, version.version)
+
+
+def _write_pyfunc(stored: StoredModel, folder: Path) -> None:
+    """`folder`/pyfunc: a model of MLflow's that scoring/pyfunc.py loads, with a copy of the version's folder in it."""
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Array
+
+    data = folder / "data"
+    shutil.copytree(stored.folder, data / "models" / stored.name / str(stored.version))
+    integer, text, real = DataType.integer, DataType.string, DataType.double
+    inputs: list[Any] = [ColSpec(Array(integer) if is_list else integer, name) for name, is_list in stored.columns.items()]
+    outputs: list[Any] = [ColSpec(Array(text), "target_id"), ColSpec(Array(real), "score"), ColSpec(DataType.boolean, "fallback")]
+    warnings.filterwarnings("ignore", "(?s).*An input example was not provided", UserWarning)  # the signature is from what the model reads
+    mlflow.pyfunc.save_model(
+        folder / "pyfunc",
+        loader_module=_LOADER,
+        data_path=str(data),
+        pip_requirements=[f"foretaste=={foretaste.__version__}"],
+        signature=ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs)),
+        model_config={"top_k": 20},  # what is not named here cannot be asked for where it is loaded
+    )
+
+
+def _alias(client: Any, warehouse: "Warehouse", name: str, version: int) -> None:
+    """The champion is no challenger any more."""
+    found = _registered_version(client, warehouse, name, version)
+    if found is None:
+        return
+    registered = _registered(warehouse, name)
+    client.set_registered_model_alias(registered, CHAMPION, found.version)
+    challenger = client.get_registered_model(registered).aliases.get(CHALLENGER)
+    if challenger is not None and str(challenger) == str(found.version):
+        client.delete_registered_model_alias(registered, CHALLENGER)
+
+
+def _registered(warehouse: "Warehouse", name: str) -> str:
+    if warehouse.settings.catalog and "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        return f"{warehouse.settings.catalog}.{warehouse.settings.schema_name}.foretaste_{name}"
+    return f"foretaste-{name}"
+
+
+def _registered_version(client: Any, warehouse: "Warehouse", name: str, version: int) -> Any:
+    """MLflow's own version of ours, which may have another number; None where it was never logged."""
+    known = client.search_model_versions(f"name='{_registered(warehouse, name)}'")
+    return next((each for each in known if each.tags.get(_VERSION_TAG) == str(version)), None)
+
+
+def _parameters(stored: StoredModel) -> dict[str, Any]:
+    versions_of = {f"table.{table}": version for table, version in stored.tables.items()}
+    of_settings = {_name(key): value for key, value in _flat(stored.settings).items()}
+    return {**of_settings, **versions_of, "seed": stored.seed, "code_version": stored.code_version, "sha256": stored.sha256}
+
+
+def _curves(stored: StoredModel) -> list[tuple[str, float, int]]:
+    """(name, value, epoch): each epoch's, and the best."""
+    best = [(f"best.{name}", value, 0) for name, value in stored.metrics.items()]
+    curves = [(name, value, int(entry["epoch"])) for entry in stored.history for name, value in entry.items() if name != "epoch"]
+    return [(_name(name), float(value), epoch) for name, value, epoch in (*best, *curves)]
+
+
+def _name(key: str) -> str:
+    """MLflow refuses @ in a name."""
+    return key.replace("@", "_at_")
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `group.key`."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

@@ -17,6 +17,7 @@ import torch
 from foretaste import registry
 from foretaste.contract import EVENT_CODES, FIRST_INDEX, Batch, Sizes
 from foretaste.models import build
+from foretaste.stored_model import StoredModel
 from foretaste.tasks import TASKS
 
 LENGTH = 6
@@ -39,7 +40,7 @@ def store(
     tables: Mapping[str, int] | None = None,
     seed: int = 0,
     model: str = "gru",
-) -> registry.StoredModel:
+) -> StoredModel:
     """The next version of `task`'s model; base_rate: of one that ranks no items."""
     head, label = TASKS[task].head, TASKS[task].label.name
     sizes = Sizes(num_items=FIRST_INDEX + len(counts))

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from foretaste import registry, tracking
+from foretaste import registry
 from foretaste.scoring.udf import Fallback, ScoreUsers
 from foretaste.tables import Warehouse
 from tests.scoring.stored import histories, record_batch, store
@@ -23,7 +23,7 @@ def logged(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> tuple[Wareh
     for seed in (1, 2):
         stored = store(Path(warehouse.path), COUNTS, seed=seed)
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking.log_version(warehouse, stored)
+        registry._to_mlflow(warehouse, "a run", lambda client, stored=stored: registry._log_run(client, warehouse, stored))
         if seed == 1:
             registry.crown(warehouse, "interest", 1)
     monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", uri)
@@ -37,7 +37,7 @@ def test_aliases_name_the_champion_and_its_challenger(logged: tuple[Warehouse, m
     assert aliases() == {"champion": 1, "challenger": 2}
     registry.crown(warehouse, "interest", 2)
     assert aliases() == {"champion": 2}
-    tracking.log_metrics(
+    registry.log_metrics(
         warehouse, registry.load(warehouse.path, "interest", 2), {"test.interest.recall@20": 0.5, "test.interest.nothing": np.nan}
     )
     run = client.get_run(client.get_model_version("foretaste-interest", "2").run_id)

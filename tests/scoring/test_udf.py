@@ -13,9 +13,9 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from foretaste.registry import StoredModel
 from foretaste.scoring.filters import Filters
 from foretaste.scoring.udf import LEFT_OUT, SCORED, Fallback, ScoreUsers, load_scorer
+from foretaste.stored_model import StoredModel
 from tests.scoring.stored import batch, histories, record_batch, store
 
 COUNTS = {f"item{number}": 1000 - 10 * number for number in range(40)}

@@ -13,6 +13,7 @@ from foretaste.models import Blend
 from foretaste.settings import load
 from foretaste.steps.evaluate import evaluate
 from foretaste.steps.train import train
+from foretaste.stored_model import StoredModel
 from foretaste.tables import Warehouse
 from foretaste.tables.metrics import METRICS
 from tests.steps.test_train import FIT, NUM_TEST, settings, write_tables
@@ -23,7 +24,7 @@ BLEND = {"experts": ["markov", "vsknn", "own_items"], "candidates": 4, "hidden":
 TASKS: dict[str, Any] = {"interest": {"model": {"name": "gru", "embedding": 8, "hidden": [8]}, "fit": FIT, "blend": BLEND}}
 
 
-def weights(stored: registry.StoredModel, part: str) -> dict[str, torch.Tensor]:
+def weights(stored: StoredModel, part: str) -> dict[str, torch.Tensor]:
     tensors = load_file(Path(stored.folder) / registry.WEIGHTS)
     return {name: tensor for name, tensor in tensors.items() if name.startswith(part)}
 

@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 
 from foretaste import registry
-from foretaste.registry import StoredModel
 from foretaste.scoring.udf import Fallback, ScoreUsers
+from foretaste.stored_model import StoredModel
 
 _TOP_K = 20
 _BATCH_SIZE = 1024

@@ -13,10 +13,10 @@ from torch import Tensor
 from foretaste.contract import FIRST_INDEX, Batch
 from foretaste.errors import ModelError
 from foretaste.models import Blend, Counted, Model, Variational
-from foretaste.registry import StoredModel
 from foretaste.scoring.filters import Best, LeftOut, varied
 from foretaste.scoring.shortlists import Shortlists
 from foretaste.scoring.topk import Catalogue, best_of
+from foretaste.stored_model import StoredModel
 
 OfTargets = Callable[[Batch[NDArray[Any]]], NDArray[np.float64]]
 REASONED_EVENTS = 64

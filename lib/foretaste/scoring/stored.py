@@ -12,8 +12,8 @@ from torch import Tensor
 
 from foretaste import registry
 from foretaste.contract import FIRST_INDEX, UNKNOWN, Batch
-from foretaste.registry import StoredModel
 from foretaste.scoring.scorer import ModelScorer
+from foretaste.stored_model import StoredModel
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,12 +14,12 @@ from foretaste import registry
 from foretaste.contract import FIRST_INDEX, PAD
 from foretaste.errors import ModelError
 from foretaste.models import Blend, Model
-from foretaste.registry import StoredModel
 from foretaste.scoring.arrow import targets, to_batch
 from foretaste.scoring.filters import Filters, LeftOut
 from foretaste.scoring.reasons import Reasons
 from foretaste.scoring.scorer import ModelScorer
 from foretaste.scoring.shortlists import Shortlists
+from foretaste.stored_model import StoredModel
 
 SCORED = "user_id string, targets array<struct<target_id: string, score: double, reasons: array<string>>>, fallback boolean"
 LEFT_OUT, ABOUT = "left_out", "campaign_id"

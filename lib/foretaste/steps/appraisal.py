@@ -15,10 +15,10 @@ from foretaste.evaluation.heeding import Heeded, heeded
 from foretaste.models import GAN, chance
 from foretaste.models.conditions import conditions_of
 from foretaste.models.rows import left_aligned
-from foretaste.registry import StoredModel
 from foretaste.settings import Settings
 from foretaste.steps import likeness
 from foretaste.steps.likeness import Figure, Sets
+from foretaste.stored_model import StoredModel
 from foretaste.tables import Warehouse, metrics
 from foretaste.tables.metrics import METRICS, Measurement
 from foretaste.tables.sequences import SEQUENCES

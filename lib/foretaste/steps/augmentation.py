@@ -29,10 +29,10 @@ from foretaste.evaluation.segments import ALL
 from foretaste.feed.pin import pin, rows_of
 from foretaste.feed.snapshot import Pin, beside
 from foretaste.models import options_of, restored
-from foretaste.registry import StoredModel
 from foretaste.scoring.scorer import rows_at_once
 from foretaste.settings import Settings, WarehouseSettings
 from foretaste.steps.judging import judge_of, judged_rows, run
+from foretaste.stored_model import StoredModel
 from foretaste.tables import Warehouse
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.synthetic_sequences import SYNTHETIC_SEQUENCES, split_of

@@ -16,13 +16,13 @@ from foretaste.evaluation.passes import Pass
 from foretaste.evaluation.segments import ALL
 from foretaste.feed.pin import pin
 from foretaste.feed.snapshot import divided
-from foretaste.registry import StoredModel
 from foretaste.scoring.scorer import rows_at_once
 from foretaste.scoring.stored import StoredScorer
 from foretaste.settings import Settings
 from foretaste.steps.blend import JUDGED_PART
 from foretaste.steps.foretelling import judged
 from foretaste.steps.judging import judge_of, judged_rows, run
+from foretaste.stored_model import StoredModel
 from foretaste.tables import Warehouse
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.series import SERIES

@@ -23,10 +23,10 @@ from foretaste.evaluation.passes import NUM_JUDGED, Pass
 from foretaste.evaluation.ranking import FAMILIES
 from foretaste.evaluation.segments import ALL
 from foretaste.models import COUNTED
-from foretaste.registry import StoredModel
 from foretaste.scoring.scorer import rows_at_once
 from foretaste.settings import CountedSettings, Settings, TaskSettings
 from foretaste.steps.judging import judge_of, judged_rows, run
+from foretaste.stored_model import StoredModel
 from foretaste.tables import Warehouse
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.vocabulary import VOCABULARY, sizes

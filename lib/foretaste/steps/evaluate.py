@@ -9,7 +9,7 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from foretaste import registry, tracking
+from foretaste import registry
 from foretaste.contract import DAILY, SCALARS
 from foretaste.counting import learnt_from
 from foretaste.errors import SettingsError, TableError
@@ -21,7 +21,6 @@ from foretaste.evaluation.judge import CURVE, Scorer
 from foretaste.evaluation.passes import NUM_JUDGED, USER_HASH, Pass
 from foretaste.evaluation.segments import ALL, SEGMENTS
 from foretaste.evaluation.waiting import WAITING_SUMS, WaitingSums, by_week
-from foretaste.registry import StoredModel
 from foretaste.scoring.scorer import rows_at_once
 from foretaste.scoring.udf import load_network, load_scorer
 from foretaste.settings import Settings
@@ -29,6 +28,7 @@ from foretaste.steps import foretelling, launches
 from foretaste.steps.count import counted
 from foretaste.steps.judging import answered, arms, judge_of, judged_rows, judged_splits, run, sequences_version
 from foretaste.steps.report import StepReport
+from foretaste.stored_model import StoredModel
 from foretaste.tables import Warehouse, metrics
 from foretaste.tables.metrics import METRICS, Measurement
 from foretaste.tables.sequences import SEQUENCES
@@ -58,7 +58,7 @@ def evaluate(warehouse: Warehouse, settings: Settings) -> StepReport:
             notes += about_version
             comparisons = _compare(warehouse, settings, model, version)
         found = [row for comparison in comparisons for row in _measurements(comparison, model)]
-        tracking.log_metrics(warehouse, model, _of_test(found))
+        registry.log_metrics(warehouse, model, _of_test(found))
         measurements += found
         waiting = _waiting(warehouse, settings, model, version) if model.head in DAILY else {}
         measurements += _measured(waiting, model)

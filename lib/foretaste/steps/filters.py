@@ -13,11 +13,11 @@ from pyspark.sql import functions as F
 
 from foretaste.contract import FIRST_INDEX
 from foretaste.errors import SettingsError
-from foretaste.registry import StoredModel
 from foretaste.scoring.filters import Filters
 from foretaste.scoring.udf import LEFT_OUT
 from foretaste.settings import FilterSettings
 from foretaste.sources.reading import faults_of, missing
+from foretaste.stored_model import StoredModel
 from foretaste.tables import Warehouse
 from foretaste.tables.items import ITEMS
 from foretaste.tables.scores import microseconds

@@ -19,12 +19,12 @@ from foretaste.evaluation.judge import JUDGED, LEFT_OUT, Scorer
 from foretaste.evaluation.naive import FORECASTERS
 from foretaste.evaluation.passes import NUM_JUDGED, NUM_LEFT_OUT
 from foretaste.evaluation.stock import KNOBS, stock_days
-from foretaste.registry import StoredModel
 from foretaste.scoring.demand import DEMAND_OF_DAYS, DemandOfDays
 from foretaste.scoring.udf import load_scorer
 from foretaste.settings import Settings
 from foretaste.steps.judging import added, judge_of
 from foretaste.steps.series import promoted
+from foretaste.stored_model import StoredModel
 from foretaste.tables import Warehouse, demand, series
 from foretaste.tables.demand import DEMAND
 from foretaste.tables.events import EVENTS

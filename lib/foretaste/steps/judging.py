@@ -16,8 +16,8 @@ from foretaste.evaluation.passes import MERGED, PARTIAL_SUMS, USER_HASH, Pass
 from foretaste.evaluation.ranking import Ranking
 from foretaste.evaluation.segments import IS_RETURNING
 from foretaste.evaluation.uplift import Uplift
-from foretaste.registry import StoredModel
 from foretaste.settings import Settings
+from foretaste.stored_model import StoredModel
 from foretaste.tables import Warehouse
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.vocabulary import VOCABULARY

@@ -19,11 +19,11 @@ from foretaste.evaluation.comparison import Comparison
 from foretaste.evaluation.launches import BASELINES, FOUND, FOUND_SUMS, MOMENT, NUMBERED, PAIRS, SHARES, FoundSums, Pairs, metrics
 from foretaste.evaluation.passes import NUM_JUDGED, NUM_LEFT_OUT, USER_HASH
 from foretaste.models import Model
-from foretaste.registry import StoredModel
 from foretaste.scoring.launches import ACTIVITY_FACTS, ACTIVITY_FEATURES, NUMBERS, NewItems
 from foretaste.scoring.udf import load_scorer
 from foretaste.settings import Settings
 from foretaste.steps.judging import added, sequences_version
+from foretaste.stored_model import StoredModel
 from foretaste.tables import Warehouse, items
 from foretaste.tables.events import EVENTS
 from foretaste.tables.items import ITEMS

@@ -12,7 +12,6 @@ from pyspark.sql import functions as F
 from foretaste import registry
 from foretaste.contract import SCALARS
 from foretaste.errors import SettingsError, TableError
-from foretaste.registry import StoredModel
 from foretaste.scoring.latents import LATENTS, LatentsOfUsers
 from foretaste.scoring.launches import ACTIVITY_FACTS, ACTIVITY_FEATURES, ScoreLaunches
 from foretaste.scoring.reasons import Reasons
@@ -23,6 +22,7 @@ from foretaste.steps.filters import Filtering, filtering
 from foretaste.steps.foretelling import foretell
 from foretaste.steps.report import StepReport
 from foretaste.steps.sequence import campaigns_of
+from foretaste.stored_model import StoredModel
 from foretaste.tables import Warehouse, scores, sequences, user_latents
 from foretaste.tables.contacts import Campaigns
 from foretaste.tables.demand import DEMAND

@@ -15,11 +15,11 @@ from pyspark.sql import functions as F
 
 from foretaste.errors import SettingsError
 from foretaste.models import MODELS, Model
-from foretaste.registry import StoredModel
 from foretaste.scoring.latents import TASTES, TastesOfUsers
 from foretaste.scoring.shortlists import build
 from foretaste.scoring.topk import Catalogue
 from foretaste.settings import ScoringSettings
+from foretaste.stored_model import StoredModel
 from foretaste.tables import Warehouse
 
 LEAST_USERS = 1000

@@ -17,13 +17,13 @@ from foretaste.errors import ModelError, SettingsError
 from foretaste.feed.pin import pin, rows_of
 from foretaste.feed.snapshot import divided
 from foretaste.models.conditions import WITH, WITHOUT
-from foretaste.registry import StoredModel
 from foretaste.scoring.synthesis import ASKED, WRITTEN, AskedOfRows, Attributes, Wishes, WriteRows
 from foretaste.settings import Settings, SynthesisSettings
 from foretaste.steps.appraisal import appraised
 from foretaste.steps.likeness import Sets
 from foretaste.steps.planning import APART
 from foretaste.steps.report import StepReport
+from foretaste.stored_model import StoredModel
 from foretaste.tables import Warehouse, synthetic_sequences
 from foretaste.tables.sequences import SEQUENCES, offsets
 from foretaste.tables.synthetic_sequences import SYNTHETIC_SEQUENCES, split_of

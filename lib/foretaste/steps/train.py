@@ -26,6 +26,7 @@ from foretaste.steps.launches import fitted_line
 from foretaste.steps.planning import check_options, planned, starting, variants, versions_of
 from foretaste.steps.report import StepReport
 from foretaste.steps.sharing import FOLDER, Shared, fitted_together
+from foretaste.stored_model import StoredModel
 from foretaste.tables import TABLES, Warehouse
 from foretaste.tables.vocabulary import VOCABULARY
 from foretaste.tasks import TASKS, Task
@@ -206,7 +207,7 @@ def _store(
     about: Mapping[str, Any],
     versions: dict[str, int],
     seen: Mapping[str, Any],
-) -> registry.StoredModel:
+) -> StoredModel:
     """The metrics, history and calibration are always those of the fit that was judged."""
     settings: dict[str, Any] = {"model": plan.model.model_dump(mode="json"), "fit": plan.fit.model_dump(mode="json"), "ranks": fitted.size}
     settings |= about
@@ -250,7 +251,7 @@ def _statistics(warehouse: Warehouse, plan: Plan) -> dict[str, Any]:
     return {"base_rate": found["base_rate"], "medians": {name: found[name] for name in amounts}}
 
 
-def _summary(stored: registry.StoredModel, fitted: Fitted, seconds: float) -> str:
+def _summary(stored: StoredModel, fitted: Fitted, seconds: float) -> str:
     metrics = _shown(fitted.metrics)
     blended = f"; its blend {_shown(stored.metrics)} on the {stored.metrics['rows']:,.0f} set apart" if "blend" in stored.settings else ""
     spent = stored.settings.get("private")
