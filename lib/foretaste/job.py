@@ -57,7 +57,7 @@ def run(name: str, settings: Settings, console: Console) -> None:
     steps: list[Step] = [_function(f"{path}.{path.rpartition('.')[2]}") for path in job.steps]
     spark = spark_session(settings.spark)
     warehouse = Warehouse(spark, settings.warehouse)
-    with announced(warehouse.path, [step.__name__ for step in steps]):
+    with announced(warehouse.path, [step.__name__ for step in steps], console.print):
         for step in steps:
             started = time.monotonic()
             with watching(spark, step.__name__, console):

@@ -29,6 +29,7 @@ MOST_ROWS = 1000
 _HEAD = "# Databricks notebook source"
 _CELL = re.compile(r"^# COMMAND -+\s*$", re.MULTILINE)
 _MAGIC = "# MAGIC"
+_PYTHON = {"name": "python", "pygments_lexer": "python3"}  # the default takes IPython
 
 
 class NotebookError(ForetasteError):
@@ -172,7 +173,7 @@ def html(title: str, ran: Sequence[Ran]) -> str:
         node = nbformat.v4.new_code_cell(each.cell.source if each.cell.kind == "python" else f"%sql\n{each.cell.source}")
         node.outputs = [nbformat.v4.new_output("display_data", dict(data)) for data in each.shown]
         nodes.append(node)
-    page, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=nodes, metadata={"title": title}))
+    page, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=nodes, metadata={"title": title, "language_info": _PYTHON}))
     return re.sub(r'<script[^>]*src="https?://[^>]*>\s*</script>', "", page)  # for formulas and diagrams, of which there are none
 
 

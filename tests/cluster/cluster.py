@@ -1,4 +1,4 @@
-"""A real Spark standalone cluster on 127.0.0.1, for the length of a test."""
+"""A real Spark standalone cluster on 127.0.0.1, or on hosts that a test made, for the length of a test."""
 
 import os
 import re
@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyspark
@@ -18,14 +19,25 @@ STOP_SECONDS = 10
 QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # they live for seconds: not worth compiling well
 
 
-class Cluster:
-    """A master and its workers. url: the master's spark://…"""
+@dataclass(frozen=True)
+class Host:
+    """Where a process runs. prefix: the command that runs another one there"""
 
-    def __init__(self, folder: str, cores: int, memory: str, properties: Path | None) -> None:
-        self.folder, self.cores, self.memory = folder, cores, memory
+    address: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
+
+
+HERE = Host()
+
+
+class Cluster:
+    """A master and its workers. url: the master's spark://…; hosts: the master's, and the workers', who take turns"""
+
+    def __init__(self, folder: str, cores: int, memory: str, properties: Path | None, hosts: Sequence[Host]) -> None:
+        self.folder, self.cores, self.memory, self.hosts = folder, cores, memory, hosts
         self.log = Path(folder, "master.log")
         self.properties = ["--properties-file", str(properties)] if properties else []
-        self.master = _start("master.Master", ["--port", "0", *self.properties], self.log, folder)
+        self.master = _start(hosts[0], "master.Master", ["--port", "0", *self.properties], self.log, folder)
         self.workers: list[subprocess.Popen[bytes]] = []
         self._started = 0
 
@@ -52,7 +64,9 @@ class Cluster:
                 f"{self.folder}/work-{self._started}",
             ]
             log = self.log.with_name(f"worker-{self._started}.log")
-            self.workers.append(_start("worker.Worker", [*options, *self.properties, self.url], log, self.folder))
+            others = self.hosts[1:] or self.hosts
+            host = others[(self._started - 1) % len(others)]
+            self.workers.append(_start(host, "worker.Worker", [*options, *self.properties, self.url], log, self.folder))
         _wait_for(r"Registering worker (\S+)", before + number, self.processes, self.log)
 
     def mend(self) -> None:
@@ -67,7 +81,9 @@ class Cluster:
 
 
 @contextmanager
-def standalone_cluster(workers: int = 2, *, cores: int = 1, memory: str = "2g", properties: Path | None = None) -> Iterator[Cluster]:
+def standalone_cluster(
+    workers: int = 2, *, cores: int = 1, memory: str = "2g", properties: Path | None = None, hosts: Sequence[Host] = (HERE,)
+) -> Iterator[Cluster]:
     """Starts a master and `workers` workers of `cores` and `memory` each; yields them once all are registered.
 
     properties: Spark's settings of master and workers
@@ -76,7 +92,7 @@ def standalone_cluster(workers: int = 2, *, cores: int = 1, memory: str = "2g", 
     """
     with tempfile.TemporaryDirectory(prefix="spark-cluster-") as folder:
         Path(folder, "local").mkdir()  # two workers that make it at the same moment fail: one finds it neither there nor makable
-        cluster = Cluster(folder, cores, memory, properties)
+        cluster = Cluster(folder, cores, memory, properties, hosts)
         try:
             cluster.await_master()
             cluster.add_workers(workers)
@@ -85,18 +101,21 @@ def standalone_cluster(workers: int = 2, *, cores: int = 1, memory: str = "2g", 
             _stop(cluster.processes)
 
 
-def spark_environment() -> dict[str, str]:
+def spark_environment(host: Host = HERE) -> dict[str, str]:
     """The environment of a process that knows this Spark, and nothing of the Spark or Python that started the test."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("SPARK_", "PYSPARK_", "PYTHON"))}
-    return {**inherited, "SPARK_HOME": str(SPARK_HOME), "SPARK_LOCAL_IP": "127.0.0.1"}
+    return {**inherited, "SPARK_HOME": str(SPARK_HOME), "SPARK_LOCAL_IP": host.address}
 
 
-def _start(kind: str, options: Sequence[str], log: Path, folder: str) -> subprocess.Popen[bytes]:
+def _start(host: Host, kind: str, options: Sequence[str], log: Path, folder: str) -> subprocess.Popen[bytes]:
     with log.open("wb") as output:
         return subprocess.Popen(
-            [str(SPARK_HOME / "bin/spark-class"), f"org.apache.spark.deploy.{kind}", "--host", "127.0.0.1", "--webui-port", "0", *options],
+            [
+                *(*host.prefix, str(SPARK_HOME / "bin/spark-class"), f"org.apache.spark.deploy.{kind}"),
+                *("--host", host.address, "--webui-port", "0", *options),
+            ],
             env={
-                **spark_environment(),
+                **spark_environment(host),
                 "SPARK_LOCAL_DIRS": f"{folder}/local",
                 "SPARK_DAEMON_MEMORY": "512m",
                 "SPARK_DAEMON_JAVA_OPTS": QUICK,

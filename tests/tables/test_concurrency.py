@@ -10,11 +10,12 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from foretaste.errors import TableError
-from foretaste.settings import EventColumns, Settings, SourceSettings, WarehouseSettings
+from foretaste.settings import EventColumns, Settings, SourceSettings
 from foretaste.steps.ingest import ingest
 from foretaste.tables import Table, Warehouse, conflicts
 from foretaste.tables.events import EVENTS
 from foretaste.tables.table import Column
+from tests.tables.writers import another, at_once
 
 RUNS = Table(
     name="runs",
@@ -29,30 +30,6 @@ RUNS = Table(
 USERS = 200
 REPLACEMENTS = int(os.environ.get("FORETASTE_REPLACEMENTS", "8"))
 """docs/reliability.md tells what came of 50."""
-
-
-def another(warehouse: Warehouse) -> Warehouse:
-    """The same warehouse as another job has it: with a session of its own."""
-    return Warehouse(warehouse.spark.newSession(), WarehouseSettings(path=warehouse.path))
-
-
-def at_once(*works: Callable[[], object]) -> None:
-    """Runs them side by side, and raises what one of them raises."""
-    errors: list[BaseException] = []
-
-    def run(work: Callable[[], object]) -> None:
-        try:
-            work()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
 
 
 def run_of(warehouse: Warehouse, run: int, at: int) -> None:

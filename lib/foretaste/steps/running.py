@@ -1,16 +1,19 @@
 """Which jobs are at work in a warehouse: each says so in `<warehouse>/running`, as long as it lives.
 
-Delta keeps readers and writers apart, but what VACUUM removes is gone for a job that still reads it: jobs/erase.py waits for those that
-began before it. A job that was killed stops touching its file, and counts for nothing after STALE_S.
+Delta keeps readers and writers apart, but what VACUUM removes is gone for a job that still reads it, or that wrote it and did not commit
+yet: jobs/erase.py waits for those that began before it, and those that begin later wait for it. A job that was killed stops touching its
+file, and counts for nothing after STALE_S.
 """
 
 import json
+import math
 import os
+import random
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +22,9 @@ from pathlib import Path
 from foretaste.errors import TableError
 
 FOLDER = "running"
+ALONE = frozenset({"erase", "maintain"})
+"""Steps that remove files: no job begins beside them."""
+
 TOUCH_S = 20.0
 STALE_S = 180.0
 
@@ -38,18 +44,20 @@ class JobAtWork:
 
 
 @contextmanager
-def announced(root: str, steps: Sequence[str]) -> Iterator[None]:
-    """While inside, other jobs of the warehouse at `root` see this one. Nothing happens where it is no folder."""
+def announced(root: str, steps: Sequence[str], tell: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+    """While inside, other jobs of the warehouse at `root` see this one; it begins when none is left that removes files, and tells whom it
+    waits for. Nothing happens where it is no folder.
+    """
     if "://" in root:
         yield
         return
-    path = Path(root) / FOLDER / f"{uuid.uuid4().hex}.json"
-    about = {"steps": list(steps), "host": socket.gethostname(), "process": os.getpid(), "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(about), encoding="utf-8")
-    except OSError as error:
-        raise TableError(f"the job cannot say that it runs: {error.strerror}", where=str(path.parent), fix="Make room there.") from error
+    path = _note(root, steps)
+    while before := [job for job in at_work(root) if ALONE & {*job.steps} and job.path != str(path)]:
+        path.unlink(missing_ok=True)  # so that the other does not wait for this one
+        tell(f"waiting for {before[0]}")
+        still_at_work(before, math.inf)
+        time.sleep(random.uniform(0.0, 1.0))  # two that met try again, one after the other
+        path = _note(root, steps)
     ended = threading.Event()
 
     def touch() -> None:
@@ -65,6 +73,17 @@ def announced(root: str, steps: Sequence[str]) -> Iterator[None]:
         ended.set()
         thread.join()
         path.unlink(missing_ok=True)
+
+
+def _note(root: str, steps: Sequence[str]) -> Path:
+    path = Path(root) / FOLDER / f"{uuid.uuid4().hex}.json"
+    about = {"steps": list(steps), "host": socket.gethostname(), "process": os.getpid(), "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(about), encoding="utf-8")
+    except OSError as error:
+        raise TableError(f"the job cannot say that it runs: {error.strerror}", where=str(path.parent), fix="Make room there.") from error
+    return path
 
 
 def at_work(root: str, but: Sequence[str] = ()) -> list[JobAtWork]:
