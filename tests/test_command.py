@@ -129,3 +129,4 @@ def test_how_far_a_step_is(spark: SparkSession) -> None:
     assert State(done=3, tasks=8, rows=9_000).words(State(done=2, tasks=8, rows=4_000), 10) == "3 of 8 tasks, 500 rows/s"
     assert State(done=2, tasks=8).left(10) == 30
     assert State(done=0, tasks=8).left(10) is None
+    assert State(done=-1, tasks=3).left(10) is None  # of other stages

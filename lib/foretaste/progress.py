@@ -49,7 +49,7 @@ class State:
 
     def left(self, seconds: float) -> float | None:
         """Seconds left where the rest goes as the first did, which took `seconds`; None where nothing can be said."""
-        return seconds / self.done * (self.tasks - self.done) if self.done else None
+        return seconds / self.done * (self.tasks - self.done) if self.done > 0 else None
 
 
 def _bar(spark: SparkSession, step: str, console: Console, ended: threading.Event) -> None:
@@ -71,7 +71,7 @@ def _lines(spark: SparkSession, step: str, console: Console, ended: threading.Ev
     before, first, since = State(), State(), started
     while not ended.wait(_LINE_EVERY_S):
         state, now = _state(spark), time.monotonic()
-        if state.tasks != before.tasks:
+        if state.tasks != before.tasks or state.done < before.done:  # other stages
             first, since = state, now
         left = State(done=state.done - first.done, tasks=state.tasks - first.done).left(now - since)
         rest = f", about {left:.0f} s left" if left is not None else ""

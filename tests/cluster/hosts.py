@@ -16,6 +16,7 @@ from tests.cluster.cluster import Host
 NETWORK = "10.213.7"
 CARD = "eth0"
 _SWITCH = "switch"
+_BRIDGE = "br0"
 
 
 def can_make_hosts() -> bool:
@@ -34,15 +35,15 @@ def hosts(number: int) -> Iterator[list[Host]]:
     table = "".join(f"{NETWORK}.{place} {name}\n" for place, name in enumerate(names, start=1)) + "127.0.0.1 localhost\n"
     try:
         _ip("netns", "add", _full(_SWITCH))
-        _ip("-n", _full(_SWITCH), "link", "add", "all", "type", "bridge")
-        _ip("-n", _full(_SWITCH), "link", "set", "all", "up")
+        _ip("-n", _full(_SWITCH), "link", "add", _BRIDGE, "type", "bridge")
+        _ip("-n", _full(_SWITCH), "link", "set", _BRIDGE, "up")
         for place, name in enumerate(names, start=1):
             _files(name).mkdir(parents=True)
             (_files(name) / "hosts").write_text(table, encoding="utf-8")  # what /etc/hosts is there
             _ip("netns", "add", _full(name))
             _ip("-n", _full(name), "link", "add", CARD, "type", "veth", "peer", "name", name, "netns", _full(_SWITCH))
             _ip("-n", _full(name), "addr", "add", f"{NETWORK}.{place}/24", "dev", CARD)
-            _ip("-n", _full(_SWITCH), "link", "set", name, "master", "all", "up")
+            _ip("-n", _full(_SWITCH), "link", "set", name, "master", _BRIDGE, "up")
             for link in (CARD, "lo"):
                 _ip("-n", _full(name), "link", "set", link, "up")
         yield [Host(f"{NETWORK}.{place}", _prefix(name)) for place, name in enumerate(names, start=1)]
