@@ -51,6 +51,7 @@ def test_a_fit_outlives_the_loss_of_a_host(tmp_path: Path) -> None:
     write_clicks(tmp_path / "clicks.txt")
     soon = (
         "spark.network.timeout=20s",
+        "spark.network.timeoutInterval=5s",
         "spark.executor.heartbeatInterval=4s",
         "training.stall_timeout=10s",
         "training.start_timeout=60s",
@@ -61,7 +62,7 @@ def test_a_fit_outlives_the_loss_of_a_host(tmp_path: Path) -> None:
         job = started(cluster, driver, "train", tmp_path, f"tasks.interest.fit.epochs={EPOCHS}", *soon)
         checkpoints = tmp_path / "warehouse/checkpoints"
         until = time.monotonic() + 120
-        while not list(checkpoints.rglob("*.safetensors")) and job.poll() is None and time.monotonic() < until:
+        while not list(checkpoints.rglob("epoch-*.safetensors")) and job.poll() is None and time.monotonic() < until:
             time.sleep(0.1)
         assert job.poll() is None, done(job)
         pull_cable(3)
