@@ -1,7 +1,7 @@
-"""Every command in the docs runs, as written but on little data: FORETASTE_DOCS=1 pytest tests/test_documented.py (about an hour).
+"""Every command in the docs, as written but on little data: FORETASTE_DOCS=1 pytest tests/test_documented.py
 
-Deployments become smaller ones of the same names, paths of data become made-up files, numbers small. LEFT_OUT says what is
-left out, and why. tests/test_docs.py has the short version: the tutorial.
+Deployments become smaller ones of the same names, paths of data become made-up files, numbers become small. LEFT_OUT says what is left out,
+and why. It has not been run as a whole yet; tests/test_docs.py, which is part of every run, has the short version: the tutorial.
 """
 
 import os
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.clicks import write_clicks
+from tests.cluster.clicks import rows_of, write_clicks
 from tests.cluster.cluster import standalone_cluster
 from tests.test_docs import ALL, ROOT
 from tests.test_readme import README
@@ -56,7 +56,7 @@ SMALLER = (
 
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.skipif(not os.environ.get("FORETASTE_DOCS"), reason="an hour: FORETASTE_DOCS=1 runs every command of the docs"),
+    pytest.mark.skipif(not os.environ.get("FORETASTE_DOCS"), reason="long: FORETASTE_DOCS=1 runs every command of the docs"),
 ]
 
 
@@ -133,9 +133,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 def household(place: Place) -> str:
     """1228 is none of those that are left: one that is."""
-    from deltalake import DeltaTable
-
-    return str(DeltaTable(str(place.data / "warehouse/demo/events")).to_pyarrow_table(columns=["user_id"])["user_id"][0])
+    return str(rows_of(place.data / "warehouse/demo/events")["user_id"][0])
 
 
 @pytest.mark.parametrize(("page", "line"), ALL, ids=[f"{page.stem}-{number}" for number, (page, _) in enumerate(ALL)])
