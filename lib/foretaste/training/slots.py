@@ -40,7 +40,16 @@ def task_slots(spark: "SparkSession") -> int | None:
     """Tasks that Spark can run at once; None where executors come and go."""
     if setting(spark, "spark.dynamicAllocation.enabled", "false") == "true":
         return None
-    executors = spark.sparkContext._jsc.sc().statusStore().executorList(True)
+    return _slots_of_executors(spark, only_living=True)
+
+
+def has_lost_slots(spark: "SparkSession") -> bool:
+    """Whether an executor of this application died."""
+    return _slots_of_executors(spark, only_living=False) > _slots_of_executors(spark, only_living=True)
+
+
+def _slots_of_executors(spark: "SparkSession", only_living: bool) -> int:
+    executors = spark.sparkContext._jsc.sc().statusStore().executorList(only_living)
     return sum(int(executors.apply(index).maxTasks()) for index in range(executors.size()))
 
 

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -31,13 +32,14 @@ from foretaste.training.checkpoints import write
 from foretaste.training.loop import Report, fit
 from foretaste.training.plan import Fitted, Plan
 from foretaste.training.ranks import Alone
-from foretaste.training.slots import check_slots, num_cores, slots_left, task_slots, threads_of
+from foretaste.training.slots import check_slots, has_lost_slots, num_cores, slots_left, task_slots, threads_of
 from foretaste.training.stalls import COMPUTING, OTHERS, Watch, end
 
 if TYPE_CHECKING:  # ranks need no Spark
     from pyspark.sql import SparkSession
 
 POLL_EVERY_S = 2e-4
+SILENT_S = 30
 TRIAL_S = 60.0  # in which ranks that are there have added up one number
 
 
@@ -57,21 +59,23 @@ def launch(plan: Plan, training: TrainingSettings, spark: "SparkSession | None" 
         ) from error
     if training.launcher == "single":
         return fit(replace(plan, threads=training.threads), Alone(), report)
+    notes: list[str] = []
     if training.launcher == "spark":
         if spark is None:
             raise TrainingError("there is no Spark session to start ranks in", where="training.launcher", fix="Use horovodrun or single.")
+        if has_lost_slots(spark):  # in the fit before this one, perhaps
+            training, notes = _as_many_as_are_left(plan, training, spark, report)
         check_slots(training.workers, lambda: task_slots(spark))
         threads = training.threads or threads_of(spark, training.workers)
     else:
         threads = training.threads or max(1, num_cores() // training.workers)
     plan = replace(plan, threads=threads, own_cores=training.own_cores, stall_s=training.stall_timeout.total_seconds())
-    return _persist(plan, training, spark, report)
+    return _persist(plan, training, spark, report, notes)
 
 
-def _persist(plan: Plan, training: TrainingSettings, spark: "SparkSession | None", report: Report) -> Fitted:
+def _persist(plan: Plan, training: TrainingSettings, spark: "SparkSession | None", report: Report, notes: list[str]) -> Fitted:
     """Runs the ranks until they end well, or a fault is theirs, or they died once too often."""
     folder = Path(plan.folder)
-    notes: list[str] = []
     times = 0
     while True:
         messages.clear(folder)
@@ -92,10 +96,21 @@ def _persist(plan: Plan, training: TrainingSettings, spark: "SparkSession | None
                     fix=f"Read {folder / messages.OUTPUT}; more memory a worker may help. Training goes on from its last checkpoint.",
                 ) from error
             report(f"{plan.task}: {notes[-1]}, restart {times} of {training.max_restarts}")
-            if training.launcher == "spark" and spark is not None and (left := slots_left(training.workers, lambda: task_slots(spark))):
-                training = training.model_copy(update={"workers": left})
-                notes.append(f"a machine is gone: {left} {'rank goes' if left == 1 else 'ranks go'} on, with the same rows a step in all")
-                report(f"{plan.task}: {notes[-1]}")
+            if training.launcher == "spark" and spark is not None:
+                training, more = _as_many_as_are_left(plan, training, spark, report)
+                notes += more
+
+
+def _as_many_as_are_left(
+    plan: Plan, training: TrainingSettings, spark: "SparkSession", report: Report
+) -> tuple[TrainingSettings, list[str]]:
+    """`training` with as many ranks as Spark still has room for, and a note where that is fewer."""
+    left = slots_left(training.workers, lambda: task_slots(spark))
+    if not left:
+        return training, []
+    note = f"a machine is gone: {left} {'rank goes' if left == 1 else 'ranks go'} on, with the same rows a step in all"
+    report(f"{plan.task}: {note}")
+    return training.model_copy(update={"workers": left}), [note]
 
 
 class RankLostError(Exception):
@@ -156,7 +171,7 @@ def _run_in_spark(text: str, folder: Path, threads: int | None, training: Traini
     context = spark.sparkContext
     # A package sent by --py-files is in the working folder of executors; in a local session it is where it is here.
     paths = [str(Path(foretaste.__file__).parents[1]), *(os.path.join(".", name) for name in context._python_includes or ())]
-    with (folder / messages.OUTPUT).open("a", encoding="utf-8") as output, _interruptible() as interrupted:
+    with (folder / messages.OUTPUT).open("a", encoding="utf-8") as output, _interruptible() as interrupted, _lost_hosts_noticed():
         try:
             horovod.spark.run(
                 _shipped(paths),
@@ -170,14 +185,9 @@ def _run_in_spark(text: str, folder: Path, threads: int | None, training: Traini
                 nics={training.network_interface} if training.network_interface else None,
                 executable=context.pythonExec,
             )
-        except TimeoutException as error:
-            if (free := task_slots(spark)) is None or free >= training.workers:  # there is room: an executor died while they started
-                raise RankLostError(f"the ranks did not start within {training.start_timeout}") from error
-            raise TrainingError(
-                f"the ranks did not start within {training.start_timeout}",
-                where="training.start_timeout",
-                fix="Give Spark more free cores, lower training.workers, or name training.network_interface.",
-            ) from error
+        except TimeoutException as error:  # there was room for them: an executor or a host was lost, or they cannot reach one another
+            why = "its free cores are too few, or training.network_interface is not the one on which hosts reach one another"
+            raise RankLostError(f"the ranks did not start within {training.start_timeout}; if nothing was lost, {why}") from error
         except Exception as error:  # Horovod raises a bare RuntimeError or Exception, Spark its own
             if interrupted():
                 raise KeyboardInterrupt from None
@@ -253,6 +263,33 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         gloo_run.register_shutdown_event = register
         for number, handler in handlers.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+@contextmanager
+def _lost_hosts_noticed() -> Iterator[None]:
+    """Horovod waits for a rank's end on a connection without a time-out: where a host's network is cut, for ever. Its connections get
+    TCP's keep-alive, so that one is given up SILENT_S after it fell silent, and new ones are tried no longer.
+    """
+    from horovod.runner.common.util import network
+
+    class KeptAlive(socket.socket):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in ((socket.TCP_KEEPIDLE, SILENT_S // 2), (socket.TCP_KEEPINTVL, SILENT_S // 6), (socket.TCP_KEEPCNT, 3)):
+                self.setsockopt(socket.IPPROTO_TCP, option, value)
+
+        def connect(self, address: Any) -> None:
+            before = self.gettimeout()
+            self.settimeout(before or SILENT_S)
+            super().connect(address)
+            self.settimeout(before)
+
+    network.socket = SimpleNamespace(**{**vars(socket), "socket": KeptAlive})
+    try:
+        yield
+    finally:
+        network.socket = socket
 
 
 # ---- a rank's side -----------------------------------------------------------------------------------------------------------
