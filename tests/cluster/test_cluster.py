@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,33 +46,27 @@ def test_executors_import_the_packed_zip_and_nobody_without_the_secret_gets_in(t
     options = [*small, f"spark.pyspark.python={sys.executable}", "spark.driver.host=127.0.0.1", "spark.ui.enabled=false"]
     ours, others = secured(tmp_path, "ours-0123456789abcdef0123456789abcdef"), secured(tmp_path, "others-0123456789abcdef0123456789ab")
 
-    def submitted(url: str, properties: Path, seconds: int) -> tuple[int | None, str, str]:
-        """The exit code, None where it still tried then; stdout and stderr."""
+    def submitted(url: str, properties: Path, until: str = "") -> tuple[int | None, str, str]:
+        """The exit code, None where it was ended as it said `until`; stdout and stderr."""
         command = [
             *(str(SPARK_HOME / "bin/spark-submit"), "--master", url, "--properties-file", str(properties)),
             *(part for option in options for part in ("--conf", option)),
             *("--py-files", str(tmp_path / "foretaste.zip"), str(job)),
         ]
-        process = subprocess.Popen(
-            command,
-            env=spark_environment(),
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            out, err = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
+        said, told = tmp_path / "stdout", tmp_path / "stderr"
+        with said.open("w") as stdout, told.open("w") as stderr:
+            process = subprocess.Popen(command, env=spark_environment(), cwd=tmp_path, stdout=stdout, stderr=stderr, start_new_session=True)
+            deadline = time.monotonic() + 180
+            while (code := process.poll()) is None and time.monotonic() < deadline and not (until and until in told.read_text()):
+                time.sleep(0.5)
+        if code is None:
             os.killpg(process.pid, signal.SIGKILL)
-            out, err = process.communicate()
-            return None, out, err
-        return process.returncode, out, err
+            process.wait()
+        return code, said.read_text(), told.read_text()
 
     with standalone_cluster(workers=2, properties=ours) as cluster:
-        code, out, err = submitted(cluster.url, ours, 180)
-        refused, _, why = submitted(cluster.url, others, 12)  # it would try for a minute
+        code, out, err = submitted(cluster.url, ours)
+        refused, _, why = submitted(cluster.url, others, until="Failed to connect to master")  # it would try for a minute
         registered = cluster.log.read_text(encoding="utf-8").count("Registered app ")
     assert code == 0, err[-3000:]
     assert (refused, registered) == (None, 1)
