@@ -62,17 +62,20 @@ asked = [name for name in settings.tasks if name in ("churn", "returns", "campai
 chances = warehouse.read(SCORES).where(F.col("task").isin(asked)).select("task", F.explode("targets.score").alias("score")).toPandas()
 points = warehouse.read(METRICS).where("split = 'test' AND metric LIKE '% in tenth %'").orderBy("run_at").toPandas()
 points = points[points.model.isin(asked)].drop_duplicates(["task", "metric"], keep="last")
-figure, axes = plt.subplots(2, max(1, len(asked)), figsize=(4.5 * max(1, len(asked)), 6), squeeze=False)
-for above, below, task in zip(axes[0], axes[1], asked, strict=False):
-    above.hist(chances[chances.task == task].score, bins=40)
-    above.set(title=f"{task}: chances of all users", xlabel="score", ylabel="users")
-    own = points[points.task == task].set_index("metric").value
-    tenths = range(1, 1 + len(own) // 2)
-    below.plot([own[f"predicted in tenth {n}"] for n in tenths], [own[f"observed in tenth {n}"] for n in tenths], "o-")
-    below.axline((0, 0), slope=1, linestyle=":", color="grey")
-    below.set(title="tenths of the test rows", xlabel="foretold", ylabel="came")
-figure.tight_layout()
-display(figure)
+if asked:
+    figure, axes = plt.subplots(2, len(asked), figsize=(4.5 * len(asked), 6), squeeze=False)
+    for above, below, task in zip(axes[0], axes[1], asked, strict=True):
+        above.hist(chances[chances.task == task].score, bins=40)
+        above.set(title=f"{task}: chances of all users", xlabel="score", ylabel="users")
+        own = points[points.task == task].set_index("metric").value
+        tenths = range(1, 1 + len(own) // 2)
+        below.plot([own[f"predicted in tenth {n}"] for n in tenths], [own[f"observed in tenth {n}"] for n in tenths], "o-")
+        below.axline((0, 0), slope=1, linestyle=":", color="grey")
+        below.set(title=f"{task}: tenths of the test rows", xlabel="foretold", ylabel="came")
+    figure.tight_layout()
+    display(figure)
+else:
+    print("this deployment has no task whose answer is a chance")
 
 # COMMAND ----------
 

@@ -40,9 +40,20 @@ def test_notebooks_run_in_turn_and_are_rendered_with_their_pictures(spark: Spark
         assert tables
         assert all(re.search(r"<tbody>\s*<tr", table["text/html"]) for table in tables), f"{path}: a table without a row"
         page = html(path.stem, ran)
-        pictures = re.findall(r'<img[^>]*src="data:image/png;base64,', page)
+        pictures = [picture for picture in re.findall(r"<img[^>]*>", page) if 'src="data:image/png;base64,' in picture]
+        assert all(re.search(r'alt="Figure: \w[^"]+\."', picture) for picture in pictures), f"{path}: a figure without words"
         assert len(pictures) == sum("image/png" in thing for each in ran for thing in each.shown)
         assert not re.search(r'src="https?://', page)
+
+
+def test_a_figure_is_told_in_words(spark: SparkSession, tmp_path: Path) -> None:
+    mpl.use("Agg")
+    path = tmp_path / "draws.py"
+    path.write_text(
+        "# Databricks notebook source\nimport matplotlib.pyplot as plt\nfigure, (one, two, _) = plt.subplots(1, 3)\n"
+        'one.set(title="a & b", xlabel="hour", ylabel="events")\ntwo.set(ylabel="users")\ndisplay(figure)\n'
+    )
+    assert 'alt="Figure: a &amp; b, events by hour; users."' in html("draws", run(path, spark, {}))
 
 
 def test_the_cells_of_a_notebook() -> None:

@@ -13,6 +13,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -154,10 +155,20 @@ def _told(thing: Any) -> dict[str, str]:
     if hasattr(thing, "savefig"):
         picture = io.BytesIO()
         thing.savefig(picture, format="png", bbox_inches="tight", dpi=110)
-        return {"image/png": base64.b64encode(picture.getvalue()).decode(), "text/plain": "a figure"}
+        return {"image/png": base64.b64encode(picture.getvalue()).decode(), "text/plain": _in_words(thing)}
     if hasattr(thing, "to_html"):
         return {"text/html": thing.to_html(index=False, max_rows=50), "text/plain": str(thing)}
     return {"text/plain": str(thing)}
+
+
+def _in_words(figure: Any) -> str:
+    """What a figure's panels show, for who cannot see it: their titles, and what stands at their axes."""
+    panels = []
+    for axes in figure.axes:
+        title, across, up = axes.get_title(), axes.get_xlabel(), axes.get_ylabel()
+        against = f"{up} by {across}" if up and across else up or across
+        panels += [", ".join(part for part in (title, against) if part)]
+    return f"Figure: {'; '.join(panel for panel in panels if panel)}."
 
 
 def html(title: str, ran: Sequence[Ran]) -> str:
@@ -171,10 +182,18 @@ def html(title: str, ran: Sequence[Ran]) -> str:
             nodes.append(nbformat.v4.new_markdown_cell(each.cell.source))
             continue
         node = nbformat.v4.new_code_cell(each.cell.source if each.cell.kind == "python" else f"%sql\n{each.cell.source}")
-        node.outputs = [nbformat.v4.new_output("display_data", dict(data)) for data in each.shown]
+        node.outputs = [nbformat.v4.new_output("display_data", _with_words(data)) for data in each.shown]
         nodes.append(node)
     page, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=nodes, metadata={"title": title, "language_info": _PYTHON}))
     return re.sub(r'<script[^>]*src="https?://[^>]*>\s*</script>', "", page)  # for formulas and diagrams, of which there are none
+
+
+def _with_words(data: Mapping[str, str]) -> dict[str, str]:
+    """The same; a picture as HTML that has its words, which the exporter leaves out."""
+    if "image/png" not in data:
+        return dict(data)
+    words = escape(data["text/plain"])
+    return {"text/html": f'<img alt="{words}" src="data:image/png;base64,{data["image/png"]}">', "text/plain": data["text/plain"]}
 
 
 def render(paths: Sequence[Path], config: Path, overrides: Sequence[str], out: Path) -> Iterator[Path]:
