@@ -32,6 +32,7 @@ SMALLER = (
     (r"^make (demo|notebooks)\b", r"make \1 CONFIG=conf/demo.yaml DIST={dist}"),
     (r"^make (package|wheel)\b", r"make \1 DIST={dist}"),
     (r"\bdist/", "{dist}/"),
+    (r"path/to/clicks\.txt", "{data}/clicks.txt"),
     (r"path/to/yoochoose/\*\.txt|/data/yoochoose/\*\.txt", "{data}/clicks.txt"),
     (r"/data/beauty/Beauty\.txt", "{data}/lines.txt"),
     (r"\bleavers\.txt", "{data}/leavers.txt"),

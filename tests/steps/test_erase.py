@@ -31,7 +31,7 @@ from foretaste.tables.user_ids import USER_IDS
 Step = Callable[[Warehouse, Settings], object]
 KEY = hashlib.sha256(b"a key for this test").hexdigest()
 LEAVERS = ("leaver-one@shop", "7")
-STAYERS = ("stayer-two@shop", "8", "77")
+STAYERS = ("leaver-one@shops", "8", "77")
 
 
 def shop(folder: Path, **privacy: object) -> Settings:

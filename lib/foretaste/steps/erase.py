@@ -18,7 +18,7 @@ from foretaste.sources.reading import faults_of
 from foretaste.steps.identities import Identities
 from foretaste.steps.report import StepReport
 from foretaste.steps.running import JobAtWork, at_work, still_at_work
-from foretaste.steps.traces import search
+from foretaste.steps.traces import AFTER, BEFORE, search
 from foretaste.tables import TABLES, Table, Warehouse, erasures
 from foretaste.tables.erasures import ERASURES
 from foretaste.tables.purge import purge
@@ -130,7 +130,7 @@ def _quarantined(place: Warehouse, own: DataFrame) -> DataFrame:
     leaver = F.broadcast(
         own.select(F.col("user_id").alias("leaver"), F.replace("user_id", F.lit("\\E"), F.lit("\\E\\\\E\\Q")).alias("quoted"))
     )
-    inside = F.expr(r"held.record RLIKE concat('(^|[^A-Za-z0-9])\\Q', quoted, '\\E($|[^A-Za-z0-9])')")
+    inside = F.rlike(F.col("held.record"), F.concat(F.lit(rf"{BEFORE}\Q"), F.col("quoted"), F.lit(rf"\E{AFTER}")))
     is_theirs = F.coalesce(F.col("held.user_id") == F.col("leaver"), inside)
     return held.join(leaver, on=is_theirs, how="inner").select("record_id").distinct()
 

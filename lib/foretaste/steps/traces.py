@@ -12,7 +12,10 @@ from pyarrow import fs
 from pyspark.sql import SparkSession
 
 LONG = 6
-"""Characters from which on an id is looked for anywhere; a shorter one, such as 7, only where it stands as a user's."""
+"""Characters from which on an id is looked for in all texts; a shorter one, such as 7, only where it stands as a user's."""
+
+BEFORE, AFTER = r"(?:^|[^A-Za-z0-9]|\\[bfnrt]|\\u[0-9A-Fa-f]{4})", r"(?:$|[^A-Za-z0-9])"
+"""What may stand around an id in a text (an escaped sign before it, too): in customer-12, customer-1 is not. For Python, RE2 and Java."""
 
 _USERS = ("user_id", "pseudonym")
 
@@ -70,17 +73,19 @@ def _look(path: str, ids: Sequence[str]) -> tuple[int, bool]:
             data = file.readall()
     except FileNotFoundError:
         return 0, False
-    found = any(mark in data for mark in _marks(ids))
-    if not found and data[:4] == data[-4:] == b"PAR1":
-        found = _in_parquet(data, ids)
-    return len(data), found
+    long, short = _marks(ids)
+    held = [each for each in long if each.encode() in data]
+    is_parquet = data[:4] == data[-4:] == b"PAR1"
+    if is_parquet or b"\0" not in data:  # in a file of another kind, what is beside a text may look like a letter and be none
+        held = [each for each in held if re.search(f"{BEFORE}{re.escape(each)}{AFTER}".encode(), data)]
+    found = bool(held) or any(each.encode() in data for each in short)
+    return len(data), found or (is_parquet and _in_parquet(data, ids))
 
 
-def _marks(ids: Sequence[str]) -> list[bytes]:
-    """What tells of an id in bytes: itself, or, where it is short, as JSON has it beside its name."""
-    long = [each.encode() for each in ids if len(each) >= LONG]
+def _marks(ids: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What tells of an id in a text: itself, or, where it is short, as JSON has it beside its name."""
     short = [f"{name}{quote}:{quote}{each}{quote}" for each in ids if len(each) < LONG for name in _USERS for quote in ('"', '\\"')]
-    return [*long, *(each.encode() for each in short)]
+    return [each for each in ids if len(each) >= LONG], short
 
 
 def _in_parquet(data: bytes, ids: Sequence[str]) -> bool:
@@ -115,5 +120,6 @@ def _in_texts(name: str, texts: pa.Array, ids: Sequence[str]) -> bool:
     asked = [each for each in ids if len(each) >= LONG or name in _USERS]
     if asked and pc.any(pc.is_in(texts, value_set=pa.array(asked, texts.type))).as_py():
         return True
-    marks = "|".join(re.escape(mark.decode()) for mark in _marks(ids))
-    return bool(marks) and bool(pc.any(pc.match_substring_regex(texts, marks)).as_py())
+    any_long, any_short = ("|".join(map(re.escape, marks)) for marks in _marks(ids))
+    pattern = "|".join(part for part in (any_long and f"{BEFORE}(?:{any_long}){AFTER}", any_short) if part)
+    return bool(pattern) and bool(pc.any(pc.match_substring_regex(texts, pattern)).as_py())
