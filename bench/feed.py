@@ -58,7 +58,7 @@ def main(
     fed, told = ratio(rates, FEED, RAW)
     console.print(f"the feed gives {told} times pyarrow's rows a second")
 
-    with TemporaryDirectory(dir=folder) as place:
+    with TemporaryDirectory(dir=folder.resolve()) as place:
         pins = {f"{rows:,} rows": _grown(pinned, rows, Path(place)) for rows in (FEW_ROWS, MANY_ROWS)}
         first = in_turn({rows: partial(_first_batch, grown, batch_size) for rows, grown in pins.items()}, 3 * rounds, "ms")
     tell("time to the first batch; more rows are the same files under more names", first, "ms")

@@ -50,6 +50,8 @@ def main(
     network = model.network if isinstance(model, Blend) else model
     assert isinstance(network, Model)
     tastes = _tastes(network, stored, warehouse)
+    if len(tastes) <= asked:
+        raise SystemExit(f"{warehouse} has {len(tastes):,} tastes; ask for fewer (--asked), as shortlists are made from the others")
     tastes = tastes.mean(0) + keen * (tastes - tastes.mean(0))
     catalogue = _multiplied(network, items, spread, keen)
     users, known = torch.from_numpy(tastes[:asked]), tastes[asked:]

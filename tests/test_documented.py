@@ -52,6 +52,7 @@ SMALLER = (
     (r"synthesis\.report=3000", "synthesis.report=200"),
     (r"trials: 8", "trials: 2"),
     (r"(bench/seeds\.py)", r"\1 --seeds 1"),
+    (r"(bench/retrieval\.py)", r"\1 --asked 200 --groups 8"),
     (r"(bench/synthesis\.py)", r"\1 --rows 300"),
     (r"(bench/augmentation\.py)", r"\1 --users all --ways gan"),
     (r"(bench/communication\.py)", r"\1 --rounds 3 --steps gru-base:100"),
