@@ -20,7 +20,7 @@ from foretaste.steps.planning import planned, versions_of
 from foretaste.steps.sequence import sequence
 from foretaste.steps.sessionize import sessionize
 from foretaste.tasks import TASKS
-from foretaste.training.workers import launch
+from foretaste.training.launch import launch
 
 ONE, TWO = "one rank", "two ranks"
 

@@ -36,9 +36,9 @@ from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.sessions import SESSIONS
 from foretaste.tables.vocabulary import VOCABULARY
 from foretaste.tasks import TASKS
+from foretaste.training.launch import launch
 from foretaste.training.loop import fitted_network
 from foretaste.training.plan import Fitted, Plan
-from foretaste.training.workers import launch
 
 SIDES = ("alone", "shared")
 JUDGED = ("ranking", "binary")

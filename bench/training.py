@@ -34,9 +34,9 @@ from foretaste.steps.sessionize import sessionize
 from foretaste.tables import Warehouse
 from foretaste.tasks import TASKS
 from foretaste.training.judge import ItemsJudge
+from foretaste.training.launch import launch
 from foretaste.training.loop import fitted_network
 from foretaste.training.plan import Fitted, Plan
-from foretaste.training.workers import launch
 
 THEIRS = {"gru": "GRU4Rec", "transformer": "SASRec"}
 WIDTH, LEARNING_RATE = 64, 1e-3

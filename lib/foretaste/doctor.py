@@ -33,8 +33,8 @@ from foretaste.sources.pseudonyms import read_key
 from foretaste.sources.reading import faults_of
 from foretaste.tables import TABLES, Warehouse
 from foretaste.tasks import TASKS
+from foretaste.training.launch import try_ranks
 from foretaste.training.slots import num_cores
-from foretaste.training.workers import try_ranks
 
 LEAST_FREE_GB = 2
 JAVA = "Install a JDK 17 (`apt-get install openjdk-17-jdk-headless`), or name one with JAVA_HOME."

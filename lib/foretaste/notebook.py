@@ -155,7 +155,8 @@ def _told(thing: Any) -> dict[str, str]:
     if hasattr(thing, "savefig"):
         picture = io.BytesIO()
         thing.savefig(picture, format="png", bbox_inches="tight", dpi=110)
-        return {"image/png": base64.b64encode(picture.getvalue()).decode(), "text/plain": _in_words(thing)}
+        data, words = base64.b64encode(picture.getvalue()).decode(), _in_words(thing)
+        return {"text/html": f'<img alt="{escape(words)}" src="data:image/png;base64,{data}">', "text/plain": words}
     if hasattr(thing, "to_html"):
         return {"text/html": thing.to_html(index=False, max_rows=50), "text/plain": str(thing)}
     return {"text/plain": str(thing)}
@@ -182,18 +183,10 @@ def html(title: str, ran: Sequence[Ran]) -> str:
             nodes.append(nbformat.v4.new_markdown_cell(each.cell.source))
             continue
         node = nbformat.v4.new_code_cell(each.cell.source if each.cell.kind == "python" else f"%sql\n{each.cell.source}")
-        node.outputs = [nbformat.v4.new_output("display_data", _with_words(data)) for data in each.shown]
+        node.outputs = [nbformat.v4.new_output("display_data", dict(data)) for data in each.shown]
         nodes.append(node)
     page, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=nodes, metadata={"title": title, "language_info": _PYTHON}))
     return re.sub(r'<script[^>]*src="https?://[^>]*>\s*</script>', "", page)  # for formulas and diagrams, of which there are none
-
-
-def _with_words(data: Mapping[str, str]) -> dict[str, str]:
-    """The same; a picture as HTML that has its words, which the exporter leaves out."""
-    if "image/png" not in data:
-        return dict(data)
-    words = escape(data["text/plain"])
-    return {"text/html": f'<img alt="{words}" src="data:image/png;base64,{data["image/png"]}">', "text/plain": data["text/plain"]}
 
 
 def render(paths: Sequence[Path], config: Path, overrides: Sequence[str], out: Path) -> Iterator[Path]:

@@ -47,7 +47,7 @@ def test_executors_import_the_packed_zip_and_nobody_without_the_secret_gets_in(t
     ours, others = secured(tmp_path, "ours-0123456789abcdef0123456789abcdef"), secured(tmp_path, "others-0123456789abcdef0123456789ab")
 
     def submitted(url: str, properties: Path, until: str = "") -> tuple[int | None, str, str]:
-        """The exit code, None where it was ended as it said `until`; stdout and stderr."""
+        """The exit code, None where it was ended, as it said `until` or took too long; stdout and stderr."""
         command = [
             *(str(SPARK_HOME / "bin/spark-submit"), "--master", url, "--properties-file", str(properties)),
             *(part for option in options for part in ("--conf", option)),

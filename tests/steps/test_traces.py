@@ -39,13 +39,13 @@ def test_an_id_is_told_from_one_that_goes_on(spark: SparkSession, tmp_path: Path
         file.write_text(content, encoding="utf-8")
         there |= {str(file)} if found else set()
     for number, (text, found) in enumerate(TEXTS.items()):
-        file = tmp_path / f"{number}.parquet"
-        rows = pa.table({"record": [text, "other"], "names": [["other"], [text]]})
-        pq.write_table(rows, file, compression=compression)
-        there |= {str(file)} if found else set()
+        for name, values in (("flat", ["other", text]), ("nested", [[{"of": "other"}], [{"of": text}]])):
+            file = tmp_path / f"{number}-{name}.parquet"
+            pq.write_table(pa.table({"record": values}), file, compression=compression)
+            there |= {str(file)} if found else set()
     told = search(spark, [str(tmp_path)], ["customer-1", "nobody-at-all"])
     assert set(told.where) == there
-    assert told.files == len(PLAIN) + len(TEXTS)
+    assert told.files == len(PLAIN) + 2 * len(TEXTS)
 
 
 @pytest.mark.parametrize("column", ["user_id", "pseudonym", "item_id"])

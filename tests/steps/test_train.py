@@ -22,7 +22,7 @@ from foretaste.tables import Warehouse
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.vocabulary import VOCABULARY
 from foretaste.tasks import TASKS as TASK_KINDS
-from foretaste.training.workers import launch
+from foretaste.training.launch import launch
 from tests.training import toys
 
 FIT = {"epochs": 2, "batch_size": 10, "learning_rate": 0.02}

@@ -15,10 +15,10 @@ from foretaste.models import Model
 from foretaste.settings import FitSettings, PrivateSettings, Settings, TaskSettings, TrainingSettings
 from foretaste.training import private
 from foretaste.training.descent import Descent
+from foretaste.training.launch import launch
 from foretaste.training.loop import _model, fit
 from foretaste.training.private import PrivateDescent, account
 from foretaste.training.ranks import Alone, Ranks
-from foretaste.training.workers import launch
 from tests.training import toys
 
 

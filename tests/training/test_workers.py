@@ -19,10 +19,10 @@ from pyspark.sql import SparkSession
 from foretaste.errors import FeedError, TrainingError
 from foretaste.settings import TrainingSettings
 from foretaste.training import messages, stalls, workers
+from foretaste.training.launch import launch
 from foretaste.training.plan import Fitted, Plan
 from foretaste.training.ranks import Alone
 from foretaste.training.slots import check_slots, slots_left, task_slots, threads_of
-from foretaste.training.workers import launch
 from tests.training import toys
 
 
@@ -151,9 +151,9 @@ def test_training_goes_on_with_the_ranks_that_are_left(tmp_path: Path, monkeypat
             raise workers.RankLostError("exit 137")
         (folder / messages.FITTED).write_text(workers.fit(Plan.from_json(text), Alone(), toys.quiet).to_json())
 
-    monkeypatch.setattr(workers, "_run", dies_once)
-    monkeypatch.setattr(workers, "check_slots", lambda *_: None)
-    monkeypatch.setattr(workers, "slots_left", lambda *_: 1)
+    monkeypatch.setattr(workers, "run", dies_once)
+    monkeypatch.setattr("foretaste.training.launch.check_slots", lambda *_: None)
+    monkeypatch.setattr("foretaste.training.launch.slots_left", lambda *_: 1)
     fitted = launch(on_disk(tmp_path, "fewer", fit={"epochs": 1}), TrainingSettings(launcher="spark", workers=2), spark, report=toys.quiet)
     assert started == [2, 1]
     assert fitted.notes[1] == "a machine is gone: 1 rank goes on, with the same rows a step in all"
@@ -195,7 +195,7 @@ def test_an_error_inside_a_rank_is_told_as_it_is(tmp_path: Path, monkeypatch: py
         except FeedError as error:
             raise workers.RankLostError("horovodrun ended with code 1") from error
 
-    monkeypatch.setattr(workers, "_run", runs)
+    monkeypatch.setattr(workers, "run", runs)
     with pytest.raises(FeedError, match=r"^a file of the pinned version is gone .*train.parquet"):
         launch(plan, TrainingSettings(launcher="horovodrun", workers=2), report=toys.quiet)
 
@@ -212,7 +212,7 @@ def test_a_fault_of_our_own_code_names_the_rank(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(workers, "HorovodRanks", OneOfTwo)
     monkeypatch.setattr(workers, "fit", broken)
-    monkeypatch.setattr(workers, "_run", runs)
+    monkeypatch.setattr(workers, "run", runs)
     with pytest.raises(TrainingError, match=r"^rank 1 failed: ZeroDivisionError: division by zero \(rank 1\)\."):
         launch(toys.plan(tmp_path), TrainingSettings(launcher="horovodrun", workers=2), report=toys.quiet)
 
@@ -224,7 +224,7 @@ def test_ranks_that_die_too_often_end_it(tmp_path: Path, monkeypatch: pytest.Mon
         starts.append(1)
         raise workers.RankLostError("horovodrun ended with code 1")
 
-    monkeypatch.setattr(workers, "_run", dies)
+    monkeypatch.setattr(workers, "run", dies)
     settings = TrainingSettings(launcher="horovodrun", workers=2, max_restarts=2)
     with pytest.raises(TrainingError, match=r"ranks were lost 3 times, the last time: horovodrun ended with code 1 \(interest\)"):
         launch(toys.plan(tmp_path / "folder"), settings, report=toys.quiet)
@@ -242,7 +242,7 @@ def test_what_a_rank_printed_last_is_part_of_the_message(tmp_path: Path, monkeyp
         (folder / messages.OUTPUT).write_text("\n".join(printed))
         raise workers.RankLostError("horovodrun ended with code 1")
 
-    monkeypatch.setattr(workers, "_run", dies)
+    monkeypatch.setattr(workers, "run", dies)
     with pytest.raises(TrainingError, match=r"ended with code 1 ModuleNotFoundError: No module named 'foretaste' \(interest\)"):
         launch(toys.plan(tmp_path), TrainingSettings(launcher="horovodrun", workers=2, max_restarts=0), report=toys.quiet)
 
@@ -254,13 +254,13 @@ def test_a_rank_error_from_before_is_not_told_again(tmp_path: Path, monkeypatch:
     def dies(text: str, folder: Path, *_: object) -> None:
         raise workers.RankLostError("horovodrun ended with code 1")
 
-    monkeypatch.setattr(workers, "_run", dies)
+    monkeypatch.setattr(workers, "run", dies)
     with pytest.raises(TrainingError, match="ranks were lost 1 times"):
         launch(plan, TrainingSettings(launcher="horovodrun", workers=2, max_restarts=0), report=toys.quiet)
 
 
 def test_ranks_whose_folder_is_not_ours_are_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_run", lambda *_: None)
+    monkeypatch.setattr(workers, "run", lambda *_: None)
     with pytest.raises(TrainingError, match=r"what they wrote is not here .*a folder that the driver and all workers share"):
         launch(toys.plan(tmp_path / "folder"), TrainingSettings(launcher="horovodrun", workers=2), report=toys.quiet)
 

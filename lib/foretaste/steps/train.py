@@ -30,11 +30,11 @@ from foretaste.stored_model import StoredModel
 from foretaste.tables import TABLES, Warehouse
 from foretaste.tables.vocabulary import VOCABULARY
 from foretaste.tasks import TASKS, Task
+from foretaste.training.launch import launch
 from foretaste.training.loop import fitted_network
 from foretaste.training.plan import Fitted, Plan
 from foretaste.training.private import account, noise_multiplier
 from foretaste.training.search import Fit, search
-from foretaste.training.workers import launch
 
 
 def train(warehouse: Warehouse, settings: Settings) -> StepReport:
