@@ -54,7 +54,7 @@ def test_a_figure_is_told_in_words(spark: SparkSession, tmp_path: Path) -> None:
         "# Databricks notebook source\nimport matplotlib.pyplot as plt\nfigure, (one, two, _) = plt.subplots(1, 3)\n"
         'one.set(title="a & b", xlabel="hour", ylabel="events")\ntwo.set(ylabel="users")\ndisplay(figure)\n'
     )
-    assert 'alt="Figure: a &amp; b, events by hour; users."' in html("draws", run(path, spark, {}))
+    assert 'alt="Figure: a &amp; b, events against hour; users."' in html("draws", run(path, spark, {}))
 
 
 def test_the_cells_of_a_notebook() -> None:

@@ -167,7 +167,7 @@ def _in_words(figure: Any) -> str:
     panels = []
     for axes in figure.axes:
         title, across, up = axes.get_title(), axes.get_xlabel(), axes.get_ylabel()
-        against = f"{up} by {across}" if up and across else up or across
+        against = f"{up} against {across}" if up and across else up or across
         panels += [", ".join(part for part in (title, against) if part)]
     return f"Figure: {'; '.join(panel for panel in panels if panel)}."
 
