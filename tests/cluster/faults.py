@@ -3,7 +3,8 @@
 PYTHONPATH=lib python -m tests.cluster.faults --kills 100 --seed 1 --out faults.json
 
 Every step runs as its job, by spark-submit, on a standalone master with two workers and two Horovod ranks that this starts on 127.0.0.1.
-SIGKILL goes to the driver (its JVM, its Python, or both), an executor, a worker with its executors, a Python worker of Spark's, or a rank.
+SIGKILL goes to the driver (its JVM, its Python, or both), an executor, a worker with its executors, a Python worker of Spark's, or a rank;
+`--kind rank --last train` to ranks alone.
 A job that ends for it is run again. After each kill all tables are read: each is as it was before the step, or as the undisturbed run left
 it after the step, and nothing else. After the last step all tables are compared with the undisturbed run's, row for row.
 """
@@ -32,6 +33,7 @@ from tests.cluster.clicks import environment, rows_of, submitted, write_clicks
 from tests.cluster.cluster import Cluster, standalone_cluster
 
 STEPS = ("ingest", "sessionize", "sequence", "train", "evaluate", "score")
+KINDS = ("driver", "executor", "worker", "Python worker", "rank")
 TABLES = ("events", "events_quarantine", "sessions", "vocabulary", "sequences", "metrics", "scores")
 OF_A_RUN = ("run_at", "scored_at", "model_version", "data_version", "low", "high")
 """Columns that tell of a run: when it ran, which versions it found; and bounds of intervals, which go with the values."""
@@ -121,8 +123,10 @@ Report = Callable[[str], None]
 class Faults:
     """Runs the steps on a cluster, and kills."""
 
-    def __init__(self, cluster: Cluster, folder: Path, seed: int, report: Report, steps: Sequence[str] = STEPS) -> None:
-        self.cluster, self.folder, self.report, self.steps = cluster, folder, report, steps
+    def __init__(
+        self, cluster: Cluster, folder: Path, seed: int, report: Report, steps: Sequence[str] = STEPS, kinds: Sequence[str] = KINDS
+    ) -> None:
+        self.cluster, self.folder, self.report, self.steps, self.kinds = cluster, folder, report, steps, kinds
         self.choose = random.Random(seed)
         self.clicks = folder / "clicks.txt"
         write_clicks(self.clicks)
@@ -183,7 +187,8 @@ class Faults:
                     struck.append(what)
                     self.tally.kills[f"{what} in {step}"] += 1
                     self.cluster.mend()
-                strikes_at = time.monotonic() + self.choose.uniform(0.1, 0.7) * self.seconds[step]
+                pause = self.choose.uniform(0.1, 0.7) if what is not None else 0.02  # none was there: soon again
+                strikes_at = time.monotonic() + pause * self.seconds[step]
             time.sleep(0.02)
         code = job.poll()
         if code is None:
@@ -226,13 +231,18 @@ class Faults:
             "rank": [[pid] for pid in ranks],
             "Python worker": [[pid] for pid in daemons],
         }
-        there = {name: choices for name, choices in targets.items() if choices}
-        name = self.choose.choice(sorted(there))
-        killed = 0
-        for pid in self.choose.choice(there[name]):
+        there = sorted(name for name, choices in targets.items() if choices and name in self.kinds)
+        if not there:
+            return None
+        name = self.choose.choice(there)
+        killed = []
+        for pid in self.choose.choice(targets[name]):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-                killed += 1
+                killed.append(pid)
+        for worker in self.cluster.workers:
+            if worker.pid in killed:
+                worker.wait()  # else it may still count as alive when the cluster is mended
         return name if killed else None
 
     def _look(self, place: Path, step: str, before: dict[str, Rows]) -> None:
@@ -266,12 +276,15 @@ def main(
     kills: Annotated[int, typer.Option(help="in all")] = 100,
     seed: Annotated[int, typer.Option()] = 1,
     a_step: Annotated[int, typer.Option(help="kills of a step in a round, at most")] = 3,
+    last: Annotated[str, typer.Option(help="the step that a round ends with")] = STEPS[-1],
+    kind: Annotated[list[str] | None, typer.Option(help=f"of {', '.join(KINDS)}; may be repeated; all, unless given")] = None,
     out: Annotated[Path | None, typer.Option(help="a JSON file for the figures")] = None,
 ) -> None:
     """Kills so often, over rounds of all steps."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the cluster ends with it
     with tempfile.TemporaryDirectory(prefix="foretaste-faults-") as folder, standalone_cluster(workers=2) as cluster:
-        faults = Faults(cluster, Path(folder), seed, lambda line: print(line, flush=True))
+        steps = STEPS[: STEPS.index(last) + 1]
+        faults = Faults(cluster, Path(folder), seed, lambda line: print(line, flush=True), steps, kind or KINDS)
         faults.undisturbed()
         while faults.tally.total < kills:
             faults.round(kills - faults.tally.total, a_step)
