@@ -70,7 +70,7 @@ def test_a_catalogue_in_blocks_leaves_out_the_same() -> None:
 def test_rows_are_counted_from_the_first_of_a_part() -> None:
     left_out = LeftOut.of(nothing_for_all(6), np.array([0, 2, 3]), np.array([5, 4, 3]))
     part = left_out.of_rows(2, 4)
-    assert part.applied(torch.zeros(2, 4), 2).tolist() == [[0, 0, -torch.inf, 0], [0, -torch.inf, 0, 0]]
+    assert part.apply(torch.zeros(2, 4), 2).tolist() == [[0, 0, -torch.inf, 0], [0, -torch.inf, 0, 0]]
 
 
 def test_those_that_stay_of_a_list() -> None:

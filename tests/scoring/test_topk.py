@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretaste.scoring import topk
-from foretaste.scoring.topk import BLOCK, Catalogue, top_k
+from foretaste.scoring.topk import APART, BLOCK, ROWS, TILE, Catalogue, top_k
 
 NOT = -torch.inf
 
@@ -32,7 +32,7 @@ def test_a_nan_comes_first_so_that_it_is_seen() -> None:
     assert top_k(scores, 3)[0][0, 0].isnan()
 
 
-@pytest.mark.parametrize("num_items", [3, 500, BLOCK + 2, 2 * BLOCK + 100])
+@pytest.mark.parametrize("num_items", [3, 40, APART + 2, 500, TILE + 2, TILE + 7, BLOCK + 2, BLOCK + TILE + 100, 2 * BLOCK + 100])
 def test_a_catalogue_of_any_size_gives_the_full_softmaxs_best(num_items: int) -> None:
     generator = torch.Generator().manual_seed(num_items)
     weights = torch.randn((num_items, 8), generator=generator)
@@ -59,9 +59,33 @@ def test_huge_scores_do_not_overflow() -> None:
     assert probabilities.isfinite().all()
 
 
-def test_no_more_than_a_block_of_scores_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    widths = []
-    monkeypatch.setattr(topk, "top_k", lambda scores, k: widths.append(scores.shape[1]) or top_k(scores, k))
-    Catalogue(torch.randn(3 * BLOCK, 4), torch.zeros(3 * BLOCK)).best(torch.randn(2, 4), 5)
-    assert len(widths) == 3
-    assert max(widths) == BLOCK
+@given(st.integers(3, 600), st.integers(1, 40), st.integers(0, 10_000))
+@settings(max_examples=100, deadline=None)
+def test_tiles_and_blocks_of_any_size_give_the_best(num_items: int, k: int, seed: int) -> None:
+    """Scores are whole numbers, so that many are equal: values are compared, and that no item is named twice."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.randint(-3, 4, (num_items, 2), generator=generator).float()
+    represented = torch.randint(-3, 4, (5, 2), generator=generator).float()
+    with pytest.MonkeyPatch.context() as small:
+        for name, value in {"TILE": 32, "APART": 8, "BLOCK": 64, "ROWS": 2}.items():
+            small.setattr(topk, name, value)
+        indices, probabilities = Catalogue(weights, torch.zeros(num_items)).best(represented, k)
+    logits = (represented @ weights.T)[:, 2:]
+    expected = logits.double().softmax(1).topk(min(k, num_items - 2))
+    assert torch.allclose(probabilities, expected.values, atol=1e-6)
+    assert torch.equal(logits.gather(1, indices - 2), logits.topk(min(k, num_items - 2)).values)
+    assert all(len(set(row)) == len(row) for row in indices.tolist())
+
+
+def test_a_score_that_is_no_number_makes_the_rows_probabilities_none() -> None:
+    weights = torch.zeros((TILE + 10, 1))
+    weights[TILE + 5] = torch.nan
+    _, probabilities = Catalogue(weights, torch.zeros(len(weights))).best(torch.ones((2, 1)), 3)
+    assert probabilities.isnan().all()
+
+
+def test_no_more_than_a_block_of_scores_is_held() -> None:
+    catalogue = Catalogue(torch.randn(3 * BLOCK, 4), torch.zeros(3 * BLOCK))
+    catalogue.best(torch.randn(2 * ROWS, 4), 5)
+    assert catalogue.memory.shape == (ROWS * BLOCK,)
+    assert catalogue.of_tile.shape == (ROWS * TILE,)

@@ -59,13 +59,13 @@ class LeftOut:
         inside = (self.row >= start) & (self.row < stop)
         return LeftOut(filters=self.filters, row=self.row[inside] - start, item=self.item[inside])
 
-    def applied(self, scores: Tensor, first: int) -> Tensor:
-        """The (B, n) scores of items from index `first` on, -inf where they are left out. The given ones stay as they are."""
+    def apply(self, scores: Tensor, first: int) -> Tensor:
+        """Sets the (B, n) scores of items from index `first` on to -inf where they are left out; and returns them."""
         stop = first + scores.shape[1]
-        found = scores.masked_fill(torch.from_numpy(self.filters.closed[first:stop]), -torch.inf)
+        scores.masked_fill_(torch.from_numpy(self.filters.closed[first:stop]), -torch.inf)
         low, high = torch.searchsorted(self.item, torch.tensor([first, stop])).tolist()
-        found[self.row[low:high], self.item[low:high] - first] = -torch.inf
-        return found
+        scores[self.row[low:high], self.item[low:high] - first] = -torch.inf
+        return scores
 
 
 Best = Callable[[int], tuple[Tensor, Tensor]]
