@@ -2,8 +2,9 @@
 
 python bench/incremental.py --events 10000000 --share 0.01 --rounds 3
 
-The new events are the last ones, as a night brings them; the splits begin at fixed dates. Each round starts from a copy of the tables as
-they were before. Events are made up (bench/made_events.py).
+The new events are the last ones, as a night brings them; the splits begin at fixed dates. Test time has no end, so that its labels, which
+say how many days are known, are written anew; or, with `--until`, it ends before the new events, as between two trainings. Each round
+starts from a copy of the tables as they were before. Events are made up (bench/made_events.py).
 """
 
 import os
@@ -27,7 +28,7 @@ from foretaste.tables.events import EVENTS
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.sessions import SESSIONS
 
-VALID_FROM, TEST_FROM = "2024-02-05", "2024-03-04"
+VALID_FROM, TEST_FROM, UNTIL = "2024-02-05", "2024-03-04", "2024-03-25"
 FEW, ALL = "new events", "full rebuild"
 
 
@@ -35,14 +36,14 @@ def main(
     events: Annotated[int, typer.Option(help="how many")] = 10_000_000,
     share: Annotated[float, typer.Option(help="of them that are new")] = 0.01,
     rounds: Annotated[int, typer.Option(help="of both, in turn")] = 3,
+    until: Annotated[bool, typer.Option(help=f"test time ends on {UNTIL}, and not with the last event")] = False,
     folder: Annotated[Path, typer.Option(help="where events and warehouses go")] = Path("warehouse/bench"),
     out: Annotated[Path | None, typer.Option(help="a JSON file for the figures")] = None,
 ) -> None:
     whole, settings = made_shop(folder, events)
-    chosen = settings.model_copy(
-        update={"sequences": settings.sequences.model_validate({"valid_from": VALID_FROM, "test_from": TEST_FROM})}
-    )
-    before = _before(whole, chosen, share)
+    splits = {"valid_from": VALID_FROM, "test_from": TEST_FROM} | ({"until": UNTIL} if until else {})
+    chosen = settings.model_copy(update={"sequences": settings.sequences.model_validate(splits)})
+    before = _before(whole, chosen, share, "until" if until else "open")
     prints: dict[str, dict[str, dict[str, int]]] = {}
 
     def few(number: int) -> float:
@@ -55,8 +56,12 @@ def main(
 
     def _timed(side: str, ours: Warehouse) -> float:
         started = time.monotonic()
-        notes = [step(ours, chosen).notes for step in (sessionize, sequence)]
-        seconds = time.monotonic() - started
+        notes, took = [], []
+        for step in (sessionize, sequence):
+            notes.append(step(ours, chosen).notes)
+            took.append(time.monotonic() - started)
+        seconds = took[-1]
+        console.print(f"{side}: sessions {took[0]:.1f} s, sequences {took[1] - took[0]:.1f} s")
         if side not in prints:
             prints[side] = {table.name: fingerprint(table, ours.read(table)) for table in (SESSIONS, SEQUENCES)}
             console.print(f"{side}: {'; '.join(notes[0] + notes[1][:1])}")
@@ -69,7 +74,7 @@ def main(
     tell(f"sessions and sequences of {events:,} events, {share:.0%} of them new; equal in all rows and columns", seconds, "s")
     middle, told = ratio(seconds, FEW, ALL)
     console.print(f"new events take {told} of a full rebuild's time")
-    keep(out, "incremental", events=events, share=share, seconds=seconds, ratio=middle)
+    keep(out, "incremental", events=events, share=share, until=until, seconds=seconds, ratio=middle)
 
 
 def _is_new(share: float) -> Column:
@@ -77,9 +82,9 @@ def _is_new(share: float) -> Column:
     return F.unix_micros("event_time") >= int(START) + int(DAYS * DAY * (1 - share))
 
 
-def _before(whole: Warehouse, chosen: Settings, share: float) -> Warehouse:
+def _before(whole: Warehouse, chosen: Settings, share: float, splits: str) -> Warehouse:
     """A warehouse of the events before, with their sessions and sequences; written once."""
-    ours = Warehouse(whole.spark, WarehouseSettings(path=f"{whole.path}-before-{share:g}"))
+    ours = Warehouse(whole.spark, WarehouseSettings(path=f"{whole.path}-before-{share:g}-{splits}"))
     if not ours.exists(SEQUENCES):
         shutil.rmtree(ours.path, ignore_errors=True)
         ours = Warehouse(whole.spark, WarehouseSettings(path=ours.path))

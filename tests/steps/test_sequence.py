@@ -17,7 +17,7 @@ from foretaste.tables.events import EVENTS
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.sessions import SESSIONS
 from foretaste.tables.vocabulary import VOCABULARY
-from tests.steps.shop import Event, another, equal, told
+from tests.steps.shop import MONDAY, Event, another, equal, told
 
 TABLES = (SESSIONS, VOCABULARY, SEQUENCES)
 START: list[Event] = [
@@ -82,6 +82,21 @@ def test_batches_equal_a_full_rebuild_under_every_protocol(warehouse: Warehouse,
     words = vocabulary.build(whole, chosen.sequences, splits.fitted_until)
     rebuilt = sequences.build(whole, words, chosen.sequences, splits)
     assert sorted(warehouse.read(SEQUENCES).collect()) == sorted(rebuilt.collect())
+
+
+def test_events_after_the_end_of_the_splits_write_nothing_and_those_before_it_do(warehouse: Warehouse, tmp_path: Path) -> None:
+    chosen = settings(until=MONDAY + timedelta(hours=505))
+    told(warehouse, *START, ("bob", 600, "jam"))
+    ran(warehouse, chosen)
+    before = [warehouse.version(table) for table in (VOCABULARY, SEQUENCES)]
+    told(warehouse, ("ann", 610, "milk"), ("eve", 650, "tea"))
+    assert ran(warehouse, chosen) == "no session changed that started before 2024-04-22 01:00:00, where the splits end"
+    assert [warehouse.version(table) for table in (VOCABULARY, SEQUENCES)] == before
+    _equals_a_rebuild(warehouse, tmp_path / "second", chosen)
+
+    told(warehouse, ("ann", 450, "milk"), ("eve", 660, "tea"))
+    assert ran(warehouse, chosen) == "1 users have changed sessions; written anew: test at calendars"
+    _equals_a_rebuild(warehouse, tmp_path / "third", chosen)
 
 
 def test_late_events_of_training_time_without_a_new_vocabulary(warehouse: Warehouse, tmp_path: Path) -> None:

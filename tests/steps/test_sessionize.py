@@ -1,9 +1,13 @@
 """sessionize, batch after batch: only what changes is written, and all is as if it had come at once."""
 
 import json
+import random
 import shutil
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+
+import pytest
 
 from foretaste.settings import Settings, WarehouseSettings
 from foretaste.steps.changes import identity
@@ -11,7 +15,7 @@ from foretaste.steps.sessionize import sessionize
 from foretaste.tables import Warehouse, sessions
 from foretaste.tables.events import EVENTS
 from foretaste.tables.sessions import SESSIONS
-from tests.steps.shop import another, changes, equal, told
+from tests.steps.shop import MONDAY, another, changes, equal, told
 
 SETTINGS = Settings().sessions.model_dump_json()
 
@@ -41,6 +45,43 @@ def test_batches_equal_a_full_rebuild_and_touch_only_what_they_change(warehouse:
     rebuilt = another(warehouse, tmp_path / "rebuilt")
     sessionize(rebuilt, settings)
     assert equal(SESSIONS, warehouse, rebuilt)
+
+
+@pytest.mark.parametrize("bots", [None, {"burst": 3, "most_per_minute": 0.2}])
+def test_any_new_events_change_what_a_full_rebuild_changes(warehouse: Warehouse, tmp_path: Path, bots: dict[str, float] | None) -> None:
+    """400 users with up to 12 events each, at whole tens of minutes and under two hints, so that moments, pauses and hints meet;
+    then up to 3 more each, anywhere. A pause is one of more than 30 minutes.
+    """
+    choose = random.Random(1)
+    settings = Settings.model_validate({"sessions": {"gap": "30min", "bots": bots}})
+    for most in (12, 3):
+        events = [
+            (f"{user}", "tea", "view", MONDAY + timedelta(minutes=10 * choose.randrange(40)), choose.choice(["1", "2", None]))
+            for user in range(400)
+            for _ in range(choose.randrange(most + 1))
+        ]
+        rows = [(*event, 1.0, None, "t", None, "shop", f"{most} {number}", None) for number, event in enumerate(events)]
+        warehouse.insert_new(EVENTS, warehouse.spark.createDataFrame(rows, EVENTS.ddl))
+        notes = sessionize(warehouse, settings).notes
+    assert "users with new events are new or changed" in notes[0]
+    rebuilt = another(warehouse, tmp_path / "rebuilt")
+    sessionize(rebuilt, settings)
+    assert equal(SESSIONS, warehouse, rebuilt)
+
+
+def test_sessions_beyond_a_pause_are_not_looked_at(warehouse: Warehouse) -> None:
+    """An event of ann's at 5.4 joins her session that ends at 5.2, and not those at 1 and 9; carl has no session yet."""
+    told(warehouse, ("ann", 1, "tea"), ("ann", 5, "milk"), ("ann", 5.2, "jam"), ("ann", 9, "jam"), ("bob", 5, "tea"))
+    sessionize(warehouse, Settings())
+    moments = warehouse.spark.createDataFrame(
+        [(user, MONDAY + timedelta(hours=hour)) for user, hour in (("ann", 5.4), ("carl", 7))], "user_id string, event_time timestamp"
+    )
+    stretches = sessions.stretches(warehouse.read(SESSIONS), moments, Settings().sessions).collect()
+    monday = int(MONDAY.timestamp())
+    assert {(row.user_id, *((micros / 1e6 - monday) / 3600 for micros in row[1:])) for row in stretches} == {
+        ("ann", 5.0, 5.4),
+        ("carl", 7.0, 7.0),
+    }
 
 
 def test_nothing_new_writes_nothing(warehouse: Warehouse) -> None:

@@ -30,8 +30,9 @@ _REBUILT_FOR = ("settings", "vocabulary", "campaigns", "controlled", "columns")
 
 @dataclass(frozen=True, kw_only=True)
 class _Changes:
-    """users: those whose sessions changed, one row each; earliest: when the first of the sessions that changed started, UTC.
+    """Of sessions that changed and started before the splits end; later ones are in no row.
 
+    users: whose they are, one row each; earliest: when the first of them started, UTC; datetime.max if there are none
     bounds: the splits of the rows that are there
     """
 
@@ -69,7 +70,7 @@ def _sequence(warehouse: Warehouse, settings: Settings) -> StepReport:
     controlled = _controlled(warehouse, sessions)
     built_from["controlled"] = controlled
     splits = sequences.bounds(sessions, wanted)
-    changes = _changes(warehouse, before) if before.get("settings") == built_from["settings"] else None
+    changes = _changes(warehouse, before, splits.until) if before.get("settings") == built_from["settings"] else None
     words = _vocabulary(warehouse, sessions, wanted, splits, before, changes)
     built_from |= {"vocabulary": warehouse.version(VOCABULARY), "splits": json.loads(json.dumps(asdict(splits), default=str))}
     warnings = quality.unknown_items(sessions, words, settings.quality.unknown_items)
@@ -99,15 +100,22 @@ def _reason(before: Mapping[str, object], now: Mapping[str, object]) -> str:
     return f"{' and '.join(changed)} changed" if changed else "what changed in sessions is not known any more"
 
 
-def _changes(warehouse: Warehouse, before: Mapping[str, object]) -> _Changes | None:
+def _changes(warehouse: Warehouse, before: Mapping[str, object], until: datetime) -> _Changes | None:
     known = before.get("splits")
     changed = changes_since(warehouse, SESSIONS, ["user_id", "started_at"], before)
     if changed is None or not isinstance(known, dict) or set(known) != {field.name for field in fields(Bounds)}:
         return None
-    users = changed.select("user_id").distinct()
-    earliest = changed.agg(F.unix_micros(F.min("started_at"))).head()[0]  # type: ignore[index]
-    bounds = Bounds(**{name: datetime.fromisoformat(moment) for name, moment in known.items()})
-    return _Changes(users=users, num_users=users.count(), earliest=_EPOCH + timedelta(microseconds=earliest or 0), bounds=bounds)
+    started = F.unix_micros("started_at")
+    within = changed.where(started <= (until - _EPOCH) // timedelta(microseconds=1))
+    told = within.agg(F.count_distinct("user_id"), F.min(started)).head()
+    assert told is not None
+    num_users, earliest = told
+    return _Changes(
+        users=within.select("user_id").distinct(),
+        num_users=num_users,
+        earliest=datetime.max if earliest is None else _EPOCH + timedelta(microseconds=earliest),
+        bounds=Bounds(**{name: datetime.fromisoformat(moment) for name, moment in known.items()}),
+    )
 
 
 def _vocabulary(
@@ -156,6 +164,8 @@ def _renew(
     moved = [split for split in SPLITS if by_time and changes.bounds.of(split) != splits.of(split)]
     ends = {"train": splits.valid_from, "valid": splits.test_from, "test": datetime.max}
     reached = [split for split in SPLITS if split not in moved and (changes.earliest < ends[split] or not by_time)]
+    if not changes.num_users and not moved:
+        return f"no session changed that started before {splits.until}, where the splits end"
 
     num_files = _num_files(warehouse)
     own = sessions.join(changes.users, on="user_id", how="left_semi")

@@ -1,10 +1,12 @@
 """events → sessions."""
 
 import json
+from collections.abc import Mapping
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from foretaste.settings import Settings
+from foretaste.settings import SessionSettings, Settings
 from foretaste.steps.changes import changes_since, identity
 from foretaste.steps.report import StepReport
 from foretaste.tables import Warehouse, sessions
@@ -13,8 +15,8 @@ from foretaste.tables.sessions import SESSIONS
 
 
 def sessionize(warehouse: Warehouse, settings: Settings) -> StepReport:
-    """Sessions of the users who have new events since the last run; of all users where the settings or the
-    table's columns changed, or the change feed is gone.
+    """Sessions anew where events are new since the last run; all of them where the settings or the table's columns changed, or the change
+    feed is gone.
     """
     version = warehouse.version(EVENTS) if warehouse.exists(EVENTS) else None
     events = warehouse.read(EVENTS, version)
@@ -31,15 +33,12 @@ def sessionize(warehouse: Warehouse, settings: Settings) -> StepReport:
     elif changed:
         warehouse.overwrite(SESSIONS, sessions.build(events, settings.sessions), built_from)
         note = f"all sessions written anew: the {' and '.join(changed)} changed" if before else "all sessions written"
-    elif (touched := changes_since(warehouse, EVENTS, ["user_id"], before)) is None:
+    elif (moments := changes_since(warehouse, EVENTS, ["user_id", "event_time"], before)) is None:
         warehouse.overwrite(SESSIONS, sessions.build(events, settings.sessions), built_from)
         note = "all sessions written anew: what changed in events is not known any more"
     else:
-        theirs = events.join(touched, on="user_id", how="left_semi")
-        found = sessions.build(theirs, settings.sessions)
-        num_written = warehouse.replace_rows_of(SESSIONS, found, touched, built_from, told_by=sessions.GROWS_BY)
-        note = f"{num_written:,} sessions of {touched.count():,} users with new events are new or changed"
-        touched.unpersist()
+        note = _renew(warehouse, events, moments, settings.sessions, built_from)
+        moments.unpersist()
     num_events = events.count()
     kept = warehouse.read(SESSIONS).agg(F.count("*"), F.coalesce(F.sum("num_events"), F.lit(0))).head()
     assert kept is not None
@@ -48,3 +47,27 @@ def sessionize(warehouse: Warehouse, settings: Settings) -> StepReport:
     if settings.sessions.bots and left_out:
         notes.append(f"{left_out:,} events ({left_out / num_events:.2%}) are in no session: sessions.bots leaves theirs out")
     return StepReport(step="sessionize", read={"events": num_events}, written={"sessions": kept[0]}, notes=tuple(notes))
+
+
+def _renew(warehouse: Warehouse, events: DataFrame, moments: DataFrame, settings: SessionSettings, built_from: Mapping[str, object]) -> str:
+    """Sessions of the stretches of time in which events changed. moments: whose events changed, and when"""
+    stretches = sessions.stretches(warehouse.read(SESSIONS), moments, settings).persist()
+    try:
+        extent = stretches.agg(F.count("*"), F.min("since")).head()
+        assert extent is not None
+        num_users, since = extent
+        inside = F.unix_micros("event_time").between(F.col("since"), F.col("until"))
+        recent = events if since is None else events.where(F.col("event_time") >= F.timestamp_micros(F.lit(since)))  # prunes files
+        theirs = recent.join(stretches, on="user_id").where(inside).drop("since", "until")
+        num_written = warehouse.replace_rows_of(
+            SESSIONS,
+            sessions.build(theirs, settings),
+            stretches,
+            built_from,
+            told_by=sessions.GROWS_BY,
+            among="unix_micros(target.started_at) BETWEEN touched.since AND touched.until",
+            within=f"target.started_at >= timestamp_micros({since or 0})",
+        )
+    finally:
+        stretches.unpersist()
+    return f"{num_written:,} sessions of {num_users:,} users with new events are new or changed"

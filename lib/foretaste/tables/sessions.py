@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark.sql import Column as SparkColumn
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from foretaste.settings import BotSettings, SessionSettings
@@ -40,6 +40,8 @@ SESSIONS = Table(
 GROWS_BY = ("ended_at", "num_events")
 """What tells whether a session is still the same: events are added and never changed, so one that has as many as before has the same."""
 
+_MICROSECOND = timedelta(microseconds=1)
+_FIRST, _LAST = (moment // _MICROSECOND for moment in (datetime.min - datetime(1970, 1, 1), datetime.max - datetime(1970, 1, 1)))
 _ARRAYS = ("event_time", "item_id", "event_type", "price", "category", "campaign_id")
 _ORDER = ("event_time", "session_hint", "event_id", "source")
 _RUNS = (
@@ -61,6 +63,31 @@ def build(events: DataFrame, settings: SessionSettings) -> DataFrame:
     runs = ordered.select("user_id", "session_hint", *_ARRAYS).mapInArrow(_Cutter(settings.gap, settings.use_hint), _RUNS)
     of_people = runs.where(~_is_bots(settings.bots)) if settings.bots else runs
     return SESSIONS.select(of_people.withColumn("session_id", _session_id(settings.use_hint)))
+
+
+def stretches(sessions: DataFrame, moments: DataFrame, settings: SessionSettings) -> DataFrame:
+    """user_id, since, until (microseconds since 1970): of each user the time outside which no session can differ from `sessions`.
+
+    moments: user_id, event_time: where a user's events changed
+    A stretch reaches from the first to the last of them, and on both sides to the ends of the sessions that follow one another without a
+    pause longer than `gap`: what lies beyond begins or ends a session, whatever happened inside. Where bots' sessions are left out, nothing
+    is known of what they join, and a stretch has no ends.
+    """
+    moment = F.unix_micros("event_time")
+    spans = moments.groupBy("user_id").agg(F.min(moment).alias("first"), F.max(moment).alias("last"))
+    if settings.bots:
+        return spans.select("user_id", F.lit(_FIRST).alias("since"), F.lit(_LAST).alias("until"))
+    gap = settings.gap // _MICROSECOND
+    in_order = Window.partitionBy("user_id").orderBy("started", "ended")
+    theirs = sessions.select("user_id", F.unix_micros("started_at").alias("started"), F.unix_micros("ended_at").alias("ended"))
+    follows = F.col("started") - F.lag("ended").over(in_order) <= gap
+    told = theirs.join(spans, on="user_id").withColumn("opens", F.when(follows, 0).otherwise(1))
+    runs = told.withColumn("run", F.sum("opens").over(in_order)).groupBy("user_id", "run", "first", "last")
+    ends = runs.agg(F.min("started").alias("started"), F.max("ended").alias("ended"))
+    joined = ends.where((F.col("started") - F.col("last") <= gap) & (F.col("first") - F.col("ended") <= gap))
+    reached = joined.groupBy("user_id").agg(F.min("started").alias("started"), F.max("ended").alias("ended"))
+    since, until = F.least("first", "started"), F.greatest("last", "ended")  # both pass nulls over
+    return spans.join(reached, on="user_id", how="left").select("user_id", since.alias("since"), until.alias("until"))
 
 
 def _is_bots(bots: BotSettings) -> SparkColumn:
@@ -106,7 +133,7 @@ class _Cutter:
         """(n,): whether each event of `batch` opens a session."""
         both = pa.Table.from_batches([batch] if previous is None else [previous, batch]).combine_chunks()
         time = both["event_time"].combine_chunks().cast(pa.int64()).to_numpy(zero_copy_only=False)
-        opens = _changes(both["user_id"]) | (np.diff(time) > self.gap // timedelta(microseconds=1))
+        opens = _changes(both["user_id"]) | (np.diff(time) > self.gap // _MICROSECOND)
         if self.use_hint:
             hint = both["session_hint"]
             opens |= _changes(hint) | _changes(hint.is_null())

@@ -203,21 +203,28 @@ class Warehouse:
         touched: DataFrame,
         built_from: Mapping[str, object] | None = None,
         told_by: Sequence[str] | None = None,
+        among: str = "true",
+        within: str = "true",
     ) -> int:
         """Makes the rows whose key begins with one in `touched` (the key's first columns) equal to `rows`, in one commit.
 
         Only rows that differ are written, and only they reach the merge; returns how many were added or changed.
         told_by: columns that differ wherever anything of a row does; all, unless given
+        among: a condition on `touched` and `target`, the table, that the rows meet which are replaced
+        within: a condition on `target` that all rows of `rows` and all that they replace meet; it prunes the files to compare with
         """
         compared = list(dict.fromkeys((*table.key, *(told_by or table.names))))
-        old = self.read(table).select(*compared).join(touched, on=touched.columns, how="left_semi").alias("old")
+        begins = [f"target.`{name}` = touched.`{name}`" for name in touched.columns if name in table.key]
+        there = self.read(table).alias("target").where(within)
+        old = there.join(touched.alias("touched"), on=F.expr(" AND ".join([*begins, f"({among})"])), how="left_semi")
+        old = old.select(*compared).alias("old")
         new = rows.withColumn("_is_there", F.lit(True)).alias("new")
         both = new.join(old, on=F.expr(" AND ".join(f"new.`{name}` = old.`{name}`" for name in table.key)), how="full_outer")
         same = " AND ".join(f"new.`{name}` <=> old.`{name}`" for name in compared)
         columns = [F.coalesce(f"new.{name}", f"old.{name}").alias(name) if name in table.key else f"new.{name}" for name in table.names]
         source = both.where(f"NOT ({same})").select(*columns, "_is_there")
         values: dict[str, str | SparkColumn] = {name: f"source.`{name}`" for name in table.names}
-        merge = self.delta(table).alias("target").merge(source.alias("source"), _same_key(table))
+        merge = self.delta(table).alias("target").merge(source.alias("source"), f"{_same_key(table)} AND ({within})")
         merge = merge.whenMatchedDelete(condition="source._is_there IS NULL").whenMatchedUpdate(set=values)
         return self._merge(table, merge.whenNotMatchedInsert(values=values), built_from)
 
