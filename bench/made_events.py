@@ -24,26 +24,31 @@ BLOCK = 2_000_000  # events that are written at once
 
 def made_shop(folder: Path, num_events: int, whale: float = 0.0, driver_memory: str = "4g") -> tuple[Warehouse, Settings]:
     """A warehouse below `folder` whose table `events` has them, written once."""
-    chosen = Settings.model_validate(
-        {
-            "warehouse": {"path": str(folder.resolve() / f"{num_events}-{whale:g}")},
-            "spark": {"master": "local[*]", "driver_memory": driver_memory, "shuffle_partitions": 2 * (psutil.cpu_count() or 1)},
-        }
-    )
+    chosen = settings_of(folder.resolve() / f"{num_events}-{whale:g}", driver_memory)
     warehouse = Warehouse(spark_session(chosen.spark), chosen.warehouse)
     if not warehouse.exists(EVENTS):
-        made = _write_events(folder.resolve() / f"events-{num_events}-{whale:g}.parquet", num_events, whale=whale)
+        made = written_events(folder, num_events, whale)
         told = warehouse.spark.read.parquet(str(made)).withColumn("source", F.lit("made"))
         missing = {name: F.lit(None) for name in EVENTS.names if name not in told.columns}
         warehouse.append(EVENTS, EVENTS.select(told.withColumns(missing)))
     return warehouse, chosen
 
 
-def _write_events(path: Path, num_events: int, seed: int = 0, whale: float = 0.0) -> Path:
+def settings_of(warehouse: Path, driver_memory: str) -> Settings:
+    return Settings.model_validate(
+        {
+            "warehouse": {"path": str(warehouse)},
+            "spark": {"master": "local[*]", "driver_memory": driver_memory, "shuffle_partitions": 2 * (psutil.cpu_count() or 1)},
+        }
+    )
+
+
+def written_events(folder: Path, num_events: int, whale: float = 0.0, seed: int = 0) -> Path:
     """A Parquet file of `num_events` rows, unless it is there: user_id, item_id, event_type, event_time and category, with an event_id.
 
     whale: the share of all events that one user has
     """
+    path = folder.resolve() / f"events-{num_events}-{whale:g}.parquet"
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)

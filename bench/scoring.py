@@ -8,14 +8,13 @@ takes torch's topk and keeps nothing. First the best 20 of some users are compar
 The memory of the largest Python worker is told, of `users` and of `fewer`. Events are made up (bench/made_events.py), 50 a user on average.
 """
 
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import psutil
@@ -25,12 +24,12 @@ import torch
 import typer
 from compared import console, in_turn, keep, ratio, tell
 from made_events import DAYS, EVENTS_A_USER, START, made_shop
+from made_model import WIDTH, made_model
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from foretaste import registry
 from foretaste.contract import DAY, FIRST_INDEX
-from foretaste.models import Objective, build
 from foretaste.settings import SequenceSettings, Settings, TaskSettings
 from foretaste.steps.score import score
 from foretaste.steps.sessionize import sessionize
@@ -41,7 +40,7 @@ from foretaste.tables.sessions import SESSIONS
 from foretaste.tables.vocabulary import VOCABULARY
 
 SPARK, PLAIN = "Foretaste", "plain torch"
-WIDTH, LENGTH, TOP_K, BATCH = 64, 50, 20, 256
+LENGTH, TOP_K, BATCH = 50, 20, 256
 END = datetime(1970, 1, 1) + timedelta(microseconds=int(START) + DAYS * DAY)
 
 
@@ -89,31 +88,7 @@ def _shop(folder: Path, users: int, items: int) -> tuple[Warehouse, Settings]:
     sessionize(warehouse, chosen)
     if not registry.versions(warehouse.path, "interest"):
         warehouse.overwrite(VOCABULARY, vocabulary.build(warehouse.read(SESSIONS), chosen.sequences, END))
-        words = warehouse.read(VOCABULARY)
-        sizes = vocabulary.sizes(words)
-        torch.manual_seed(0)
-        options: dict[str, Any] = {"embedding": WIDTH, "hidden": (WIDTH,), "dropout": 0.0, "features": ("item",)}
-        network = build("gru", head="items", label="next_items", sizes=sizes, objective=Objective(), **options)
-        with tempfile.TemporaryDirectory() as place:
-            weights = Path(place) / "weights.safetensors"
-            safetensors.torch.save_file(network.state_dict(), str(weights))
-            registry.save(
-                warehouse,
-                name="interest",
-                task="interest",
-                head="items",
-                label="next_items",
-                model={"name": "gru", **options, "tied": True, "output_bias": True, "facts": (), "content": False, "latents": None},
-                sizes=sizes,
-                weights=weights,
-                vocabulary=words,
-                calibration=None,
-                metrics={},
-                history=(),
-                tables={VOCABULARY.name: warehouse.version(VOCABULARY)},
-                seed=0,
-                settings={},
-            )
+        made_model(warehouse)
     return warehouse, chosen
 
 

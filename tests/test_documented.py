@@ -48,6 +48,7 @@ SMALLER = (
     (r"--users 1000\b", "--users 20"),
     (r"--items \d+", "--items 3000"),
     (r"--steps \d+", "--steps 3"),
+    (r"--sizes [\d,]+", "--sizes 20000,30000"),
     (r"--households \d+ --epochs \d+", "--households 60 --epochs 1"),
     (r"synthesis\.rows=5000", "synthesis.rows=200"),
     (r"synthesis\.report=3000", "synthesis.report=200"),

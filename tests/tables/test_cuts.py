@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretaste.contract import CUTS, PAD, SPLITS, UNKNOWN, Label
-from foretaste.tables import windows
 from foretaste.tables.cuts import Calendar, all_cuts, latest_cuts
 from foretaste.tables.windows import Events, by_session, lay_out
 
@@ -319,11 +318,3 @@ def _known(events: Events, plan: Calendar, moment: int) -> list[tuple[object, ..
         for block, columns in lay_out(histories, cuts, plan.length, ())
         if (kept := block.as_of <= moment * SECOND).any()
     ]
-
-
-def test_blocks_are_bounded_by_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "BLOCK_NUMBERS", 8)
-    events, plan = events_of([1, 2, 3, 4, 5, 6, 7]), calendar(length=2, stride=1)
-    blocks = [len(block) for cuts in all_cuts(events, plan, [0]) for block, _ in lay_out(events, cuts, 2, [NUM_FOLLOWING])]
-    assert blocks[:3] == [1, 2, 3]  # 5; 4 + 3; 2 + 1 + 0 events follow
-    assert rows_of(events, plan, "train", "window")[0] == (0, 2, [2, 3], 2, 5)

@@ -1,10 +1,13 @@
 """Labels by hand: three users' futures cut from one flat list of events."""
 
 import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from foretaste.contract import DAY, Future, answers_of
 from foretaste.tables import TABLES
-from foretaste.tasks import TASKS
+from foretaste.tasks import TASKS, interest
 from foretaste.tasks.campaign import answer_day
 from foretaste.tasks.churn import next_activity
 from foretaste.tasks.interest import NUM_NEXT_ITEMS, next_items
@@ -46,6 +49,20 @@ def test_next_items_that_the_vocabulary_lacks_stay_unknown_in_their_places() -> 
 def test_next_items_keeps_the_first_of_too_many() -> None:
     many = list(range(2, 2 + 2 * NUM_NEXT_ITEMS))
     assert next_items(future([0], [len(many)], many))[0].tolist() == many[:NUM_NEXT_ITEMS]
+
+
+@given(
+    st.lists(st.integers(-3, 9), max_size=60), st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=8), st.integers(1, 5)
+)
+def test_next_items_of_any_rows_however_few_are_looked_at_at_first(items: list[int], rows: list[tuple[int, int]], first: int) -> None:
+    """At most four items a row are asked for; of what follows a million may be looked through in small parts."""
+    spans = [(min(begin, len(items)), min(max(begin, end), len(items))) for begin, end in rows]
+    with pytest.MonkeyPatch.context() as small:
+        for name, value in {"NUM_NEXT_ITEMS": 4, "FIRST_LOOK": first, "MOST_EVENTS": 6}.items():
+            small.setattr(interest, name, value)
+        found = next_items(future([begin for begin, _ in spans], [end for _, end in spans], items))
+    expected = [[max(item, 1) for item in dict.fromkeys(item for item in items[begin:end] if item)][:4] for begin, end in spans]
+    assert found.tolist() == [each + [0] * (4 - len(each)) for each in expected]
 
 
 def test_rows_that_share_events_have_labels_of_their_own() -> None:

@@ -123,7 +123,9 @@ class Catalogue:
     def _memory_of(self, rows: int, items: int) -> tuple[Tensor, Tensor]:
         """(rows, items), and (rows, TILE), filled with whatever."""
         if len(self.memory) < rows * items:
-            self.memory, self.of_tile = torch.empty(rows * items), torch.empty(rows * TILE)
+            self.memory = torch.empty(rows * items)
+        if len(self.of_tile) < rows * TILE:
+            self.of_tile = torch.empty(rows * TILE)
         return self.memory[: rows * items].view(rows, items), self.of_tile[: rows * TILE].view(rows, TILE)
 
 

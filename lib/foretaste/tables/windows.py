@@ -19,7 +19,7 @@ Int64 = NDArray[np.int64]
 OPENS = 2  # what the feature `opens_session` says of a session's first event
 HOUR = 3_600_000_000
 BLOCK_ROWS = 8192  # rows that are laid out at once, at most …
-BLOCK_NUMBERS = 1 << 19  # … and numbers in one of their features, and events that follow them: memory knows a bound
+BLOCK_NUMBERS = 1 << 19  # … and numbers in one of their features: memory knows a bound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,12 +177,7 @@ def _facts(events: Events, campaigns: Campaigns, block: Cuts) -> dict[str, Int32
 
 
 def _blocks(cuts: Cuts, length: int) -> Iterator[Cuts]:
-    """Runs of rows that are small enough together: a row of its own where its future alone is too long."""
+    """Runs of rows that are small enough together."""
     most = max(1, min(BLOCK_ROWS, BLOCK_NUMBERS // length))
-    followed = np.append(0, np.cumsum(cuts.stop - cuts.end))
-    start = 0
-    while start < len(cuts):
-        by_future = int(np.searchsorted(followed, followed[start] + BLOCK_NUMBERS, side="right")) - 1
-        stop = min(start + most, max(start + 1, by_future))
-        yield cuts.rows(slice(start, stop))
-        start = stop
+    for start in range(0, len(cuts), most):
+        yield cuts.rows(slice(start, start + most))

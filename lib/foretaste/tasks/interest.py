@@ -7,17 +7,34 @@ from foretaste.contract import PAD, UNKNOWN, Future, Label
 from foretaste.tasks.task import Task, Worth
 
 NUM_NEXT_ITEMS = 64
+FIRST_LOOK = 4 * NUM_NEXT_ITEMS  # events of each row
+MOST_EVENTS = 1 << 19  # at once, of one row or more
 
 
 def next_items(future: Future) -> NDArray[np.int32]:
     """(N, NUM_NEXT_ITEMS): the distinct items of the horizon by first appearance, right-padded with PAD.
 
     One that the vocabulary lacks stays, as UNKNOWN: no model can rank it, and an evaluation that forgot it would flatter them all.
+    A row's first events are looked at, and more of them only where they have too few distinct items: a million may follow.
     """
-    counts = future.stop - future.start
+    labels = np.full((len(future.start), NUM_NEXT_ITEMS), PAD, dtype=np.int32)
+    rows, look = np.arange(len(labels)), FIRST_LOOK
+    while len(rows):
+        at_once = max(1, MOST_EVENTS // look)
+        for start in range(0, len(rows), at_once):
+            some = rows[start : start + at_once]
+            labels[some] = _distinct(future, future.start[some], np.minimum(future.stop[some], future.start[some] + look))
+        rows = rows[(labels[rows, -1] == PAD) & (future.start[rows] + look < future.stop[rows])]
+        look *= 4
+    return labels
+
+
+def _distinct(future: Future, start: NDArray[np.int64], stop: NDArray[np.int64]) -> NDArray[np.int32]:
+    """(n, NUM_NEXT_ITEMS): the distinct items of the events [start, stop)."""
+    counts = stop - start
     row = np.repeat(np.arange(len(counts)), counts)
     position = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    item = future.item[np.repeat(future.start, counts) + position]
+    item = future.item[np.repeat(start, counts) + position]
 
     given = item != PAD
     row, item = row[given], item[given]
@@ -26,9 +43,9 @@ def next_items(future: Future) -> NDArray[np.int32]:
 
     rank = np.arange(len(row)) - np.searchsorted(row, row)  # 0 for each row's first distinct item
     kept = rank < NUM_NEXT_ITEMS
-    labels = np.full((len(counts), NUM_NEXT_ITEMS), PAD, dtype=np.int32)
-    labels[row[kept], rank[kept]] = np.where(item < 0, UNKNOWN, item)[kept]
-    return labels
+    found = np.full((len(counts), NUM_NEXT_ITEMS), PAD, dtype=np.int32)
+    found[row[kept], rank[kept]] = np.where(item < 0, UNKNOWN, item)[kept]
+    return found
 
 
 INTEREST = Task(
