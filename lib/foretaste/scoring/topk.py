@@ -10,36 +10,32 @@ from torch import Tensor
 from foretaste.contract import FIRST_INDEX, PAD
 from foretaste.scoring.filters import LeftOut
 
-GROUP = 64  # neighbours whose best score stands for them all, where scores are there already
 ROWS = 128  # rows that are multiplied at once …
 TILE = 4096  # … with so many items: 2 MB of scores, which are looked through while a processor's cache has them
 APART = TILE // 32  # of a tile, those so far apart are a group of 32
 BLOCK = 16 * TILE  # items whose scores are held: 32 MB, however large the catalogue
+FEW = 4 * TILE  # items that torch.topk looks through no slower
 
 
 def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """(B, k) largest values of each (B, I) row, falling, and their indices; k ≤ I. NaN counts as larger than anything, as in torch.topk.
 
-    Three times as fast as torch.topk on 50,000 columns, with the same values. Among equal values another index may be named.
+    On 50,000 columns in 0.6 of torch.topk's time, with the same values. Among equal values another index may be named.
     """
-    num_rows, num_columns = scores.shape
-    num_groups = num_columns // GROUP
-    if num_groups <= 2 * k:
+    if _is_small(scores, k):
         return _topk(scores, k)
-    grouped = scores[:, : num_groups * GROUP].view(num_rows, num_groups, GROUP)
-    best_groups = grouped.amax(2).topk(k, sorted=False).indices  # (B, k)
-    values = grouped.gather(1, best_groups[:, :, None].expand(-1, -1, GROUP)).flatten(1)  # (B, k * GROUP)
-    indices = (best_groups[:, :, None] * GROUP + torch.arange(GROUP, device=scores.device)).flatten(1)
-    rest = torch.arange(num_groups * GROUP, num_columns, device=scores.device)  # fewer than GROUP, looked through as well
-    values = torch.cat([values, scores[:, rest]], dim=1)
-    indices = torch.cat([indices, rest.expand(num_rows, -1)], dim=1)
-    largest, position = _topk(values, k)
-    return largest, indices.gather(1, position)
+    tiles = range(0, scores.shape[1], TILE)
+    return _among(scores, torch.cat([_of_groups(scores[:, first : first + TILE]) for first in tiles], dim=1), k)
 
 
 def _topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     found = scores.topk(k)
     return found.values, found.indices
+
+
+def _is_small(scores: Tensor, k: int) -> bool:
+    """Whether groups would spare nothing."""
+    return scores.shape[1] <= max(FEW, k * (TILE // APART))
 
 
 def best_of(scores: Tensor, k: int, left_out: LeftOut | None = None) -> tuple[Tensor, Tensor]:
@@ -132,7 +128,7 @@ class Catalogue:
 def _of_groups(tile: Tensor) -> Tensor:
     """(B, n) scores of a tile, n ≤ TILE → (B, APART): the maxima of its groups, which are items APART from one another."""
     whole = tile.shape[1] // APART * APART
-    found = tile[:, :whole].view(len(tile), -1, APART).amax(1) if whole else torch.full((len(tile), APART), -torch.inf)
+    found = tile[:, :whole].view(len(tile), -1, APART).amax(1) if whole else tile.new_full((len(tile), APART), -torch.inf)
     rest = tile.shape[1] - whole
     if rest:
         found[:, :rest] = torch.maximum(found[:, :rest], tile[:, whole:])
@@ -141,11 +137,11 @@ def _of_groups(tile: Tensor) -> Tensor:
 
 def _among(scores: Tensor, groups: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """As `top_k`, of the (B, n) scores of tiles, given the (B, APART * tiles) maxima of their groups."""
-    if groups.shape[1] <= k:
+    if _is_small(scores, k):
         return _topk(scores, k)
     best_groups = groups.topk(k, sorted=False).indices[:, :, None]  # (B, k, 1)
     first = best_groups // APART * TILE + best_groups % APART
-    items = (first + torch.arange(0, TILE, APART)).flatten(1)  # (B, k * TILE / APART)
+    items = (first + torch.arange(0, TILE, APART, device=scores.device)).flatten(1)  # (B, k * TILE / APART)
     values = scores.gather(1, items.clamp(max=scores.shape[1] - 1))
     values.masked_fill_(items >= scores.shape[1], -torch.inf)  # of the last tile, which may not be whole
     largest, position = _topk(values, k)
