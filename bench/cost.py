@@ -73,7 +73,6 @@ class Cost:
 def main(
     sizes: Annotated[str, typer.Option(help="numbers of events, rising, parted by commas")] = "1000000,10000000,40000000",
     last: Annotated[str, typer.Option(help=f"the last step, of {', '.join(PARTS)}")] = "score",
-    whale: Annotated[float, typer.Option(help="the share of all events that one user has")] = 0.0,
     items: Annotated[int, typer.Option(help="of the catalogue, at most")] = 50_000,
     events: Annotated[int, typer.Option(help="of the large shop, to draw the line out to")] = 1_000_000_000,
     users: Annotated[int, typer.Option(help="of the large shop")] = 100_000_000,
@@ -83,8 +82,8 @@ def main(
     out: Annotated[Path | None, typer.Option(help="a JSON file for the figures")] = None,
 ) -> None:
     numbers = [int(size) for size in sizes.split(",")]
-    _costs(folder, min(WARM_UP, *numbers), 0.0, items, driver_memory, last)
-    found = {number: _costs(folder, number, whale, items, driver_memory, last) for number in numbers}
+    _costs(folder, min(WARM_UP, *numbers), items, driver_memory, last)
+    found = {number: _costs(folder, number, items, driver_memory, last) for number in numbers}
     for step in found[numbers[0]]:
         _tell(step, [found[number][step] for number in numbers], events if PARTS[step].per == "event" else users, cores)
     if "sequence" in found[numbers[0]]:
@@ -92,13 +91,13 @@ def main(
         for place, number in enumerate(numbers):
             more = f", {seconds[place] / seconds[place - 1]:.3g} times those of {numbers[place - 1]:,}" if place else ""
             console.print(f"events → sessions → sequences: {number:,} events take {seconds[place]:.1f} s{more}")
-    keep(out, "cost", whale=whale, costs={str(number): {step: vars(cost) for step, cost in found[number].items()} for number in numbers})
+    keep(out, "cost", costs={str(number): {step: vars(cost) for step, cost in found[number].items()} for number in numbers})
 
 
-def _costs(folder: Path, number: int, whale: float, items: int, driver_memory: str, last: str) -> Mapping[str, Cost]:
+def _costs(folder: Path, number: int, items: int, driver_memory: str, last: str) -> Mapping[str, Cost]:
     """Of each step up to the last, in a new warehouse."""
-    made = written_events(folder, number, whale)
-    place = folder.resolve() / f"cost-{number}-{whale:g}"
+    made = written_events(folder, number)
+    place = folder.resolve() / f"cost-{number}"
     shutil.rmtree(place, ignore_errors=True)
     base = settings_of(place, driver_memory)
     source = SourceSettings.model_validate({"path": str(made), "format": "parquet", "columns": {name: name for name in COLUMNS}})
