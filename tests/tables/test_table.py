@@ -163,6 +163,15 @@ def test_rows_of_what_was_touched_become_the_new_ones_and_equal_ones_are_not_wri
     assert warehouse.built_from(STOCK) == {"events": 1}
 
 
+def test_rows_beyond_what_was_touched_of_a_key_stay(spark: SparkSession, warehouse: Warehouse) -> None:
+    """a and b were touched, those with more than 2 alone, and all that has more than 1 is compared with."""
+    warehouse.overwrite(STOCK, stock(spark, ("a", 2), ("b", 3), ("c", 4)))
+    touched = spark.createDataFrame([("a", 2), ("b", 2)], "item string, above int")
+    found = warehouse.replace_rows_of(STOCK, stock(spark), touched, among="target.units > touched.above", within="target.units > 1")
+    assert found == 0
+    assert rows_of(warehouse) == {("a", 2), ("c", 4)}
+
+
 def test_rows_that_are_told_to_be_the_same_are_not_compared_further(spark: SparkSession, warehouse: Warehouse) -> None:
     warehouse.overwrite(STOCK, stock(spark, ("a", 1)))
     touched = spark.createDataFrame([("a",)], "item string")
