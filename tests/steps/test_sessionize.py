@@ -4,10 +4,11 @@ import json
 import random
 import shutil
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 
 from foretaste.settings import Settings, WarehouseSettings
 from foretaste.steps.changes import identity
@@ -50,17 +51,24 @@ def test_batches_equal_a_full_rebuild_and_touch_only_what_they_change(warehouse:
 @pytest.mark.parametrize("bots", [None, {"burst": 3, "most_per_minute": 0.2}])
 def test_any_new_events_change_what_a_full_rebuild_changes(warehouse: Warehouse, tmp_path: Path, bots: dict[str, float] | None) -> None:
     """400 users with up to 12 events each, at whole tens of minutes and under two hints, so that moments, pauses and hints meet;
-    then up to 3 more each, anywhere. A pause is one of more than 30 minutes.
+    then up to 3 more each, anywhere. A pause is one of more than 30 minutes. Chance rarely makes a session that begins as another ends and
+    is then grown from its far end: two users have such.
     """
+    left = [("left", -10, "1"), ("left", 0, "1"), ("left", 0, "2"), ("left", 25, "2"), ("left", 50, "2")]
+    right = [("right", 0, "1"), ("right", 25, "1"), ("right", 50, "1"), ("right", 50, "2"), ("right", 60, "2")]
+    planted = {12: [*left, *right], 3: [("left", 55, "2"), ("right", -5, "1")]}
     choose = random.Random(1)
     settings = Settings.model_validate({"sessions": {"gap": "30min", "bots": bots}})
     for most in (12, 3):
         events = [
-            (f"{user}", "tea", "view", MONDAY + timedelta(minutes=10 * choose.randrange(40)), choose.choice(["1", "2", None]))
+            (f"{user}", 10 * choose.randrange(40), choose.choice(["1", "2", None]))
             for user in range(400)
             for _ in range(choose.randrange(most + 1))
         ]
-        rows = [(*event, 1.0, None, "t", None, "shop", f"{most} {number}", None) for number, event in enumerate(events)]
+        rows = [
+            (user, "tea", "view", after(minute), hint, 1.0, None, "t", None, "shop", f"{most} {number}", None)
+            for number, (user, minute, hint) in enumerate([*events, *planted[most]])
+        ]
         warehouse.insert_new(EVENTS, warehouse.spark.createDataFrame(rows, EVENTS.ddl))
         notes = sessionize(warehouse, settings).notes
     assert "users with new events are new or changed" in notes[0]
@@ -69,19 +77,25 @@ def test_any_new_events_change_what_a_full_rebuild_changes(warehouse: Warehouse,
     assert equal(SESSIONS, warehouse, rebuilt)
 
 
-def test_sessions_beyond_a_pause_are_not_looked_at(warehouse: Warehouse) -> None:
-    """An event of ann's at 5.4 joins her session that ends at 5.2, and not those at 1 and 9; carl has no session yet."""
-    told(warehouse, ("ann", 1, "tea"), ("ann", 5, "milk"), ("ann", 5.2, "jam"), ("ann", 9, "jam"), ("bob", 5, "tea"))
-    sessionize(warehouse, Settings())
-    moments = warehouse.spark.createDataFrame(
-        [(user, MONDAY + timedelta(hours=hour)) for user, hour in (("ann", 5.4), ("carl", 7))], "user_id string, event_time timestamp"
-    )
-    stretches = sessions.stretches(warehouse.read(SESSIONS), moments, Settings().sessions).collect()
-    monday = int(MONDAY.timestamp())
-    assert {(row.user_id, *((micros / 1e6 - monday) / 3600 for micros in row[1:])) for row in stretches} == {
-        ("ann", 5.0, 5.4),
-        ("carl", 7.0, 7.0),
+def test_a_stretch_ends_at_pauses_alone(spark: SparkSession) -> None:
+    """Sessions and moments in minutes; a pause is one of more than 30. carl has no session yet."""
+    told = [("ann", 0, 10), ("ann", 60, 90), ("ann", 90, 130), ("ann", 161, 170), ("bob", 0, 40), ("bob", 40, 50)]
+    changed = [("ann", 125), ("bob", -5), ("carl", 7)]
+    schema = "user_id string, started_at timestamp, ended_at timestamp"
+    there = spark.createDataFrame([(user, *map(after, minutes)) for user, *minutes in told], schema)
+    moments = spark.createDataFrame([(user, after(minute)) for user, minute in changed], "user_id string, event_time timestamp")
+    stretches = sessions.stretches(there, moments, Settings().sessions).collect()
+    monday = MONDAY.timestamp()
+    found = {row.user_id: ((row.since / 1e6 - monday) / 60, (row.until / 1e6 - monday) / 60) for row in stretches}
+    assert found == {
+        "ann": (60, 130),  # the one that ends at 90 is of the stretch, since it shares this moment with the next
+        "bob": (-5, 50),
+        "carl": (7, 7),
     }
+
+
+def after(minutes: float) -> datetime:
+    return MONDAY + timedelta(minutes=minutes)
 
 
 def test_nothing_new_writes_nothing(warehouse: Warehouse) -> None:
