@@ -10,8 +10,9 @@ import torch
 
 from foretaste.contract import Batch
 from foretaste.errors import FeedError
-from foretaste.feed import reader
-from foretaste.feed.groups import Loaded, RowGroups
+from foretaste.feed import blocks, reader
+from foretaste.feed.blocks import Columns
+from foretaste.feed.groups import RowGroups
 from foretaste.feed.reader import batches
 from foretaste.feed.snapshot import Pin, divided, joined
 from tests.feed import files
@@ -176,18 +177,18 @@ def test_memory_is_bounded_by_row_groups_and_not_by_the_table(tmp_path: Path, mo
     """Row groups that are read and not yet used up, when a step is taken every few milliseconds, as in training."""
     loaded, load = [0], RowGroups.load
 
-    def counted(self: RowGroups, number: int) -> Loaded | FeedError:
+    def counted(self: RowGroups, place: int) -> Columns:
         loaded[0] += 1
-        return load(self, number)
+        return load(self, place)
 
     monkeypatch.setattr(RowGroups, "load", counted)
-    monkeypatch.setattr(reader, "_BLOCK_ROWS", 64)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 64)
     pin = files.write(tmp_path, [[8] * 400])
     most = 0
     for step, batch in enumerate(batches(pin, batch_size=64, features=["item"]), start=1):
         most = max(most, loaded[0] - step * len(batch.length) // 8)
         threading.Event().wait(0.002)
-    assert 32 <= most <= 32 + 16 + 2  # one for each stream, read ahead, in the threads' hands
+    assert 32 - 8 < most <= 32 + 16 + 2  # one for each stream, but for what the first step took; read ahead; in the threads' hands
 
 
 def refused(pin: Pin, match: str, **options: object) -> FeedError:

@@ -11,14 +11,12 @@ What is left to it: the threads, the bounded queues between them and us, and the
 
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
-import numpy as np
 import torch
 from fsspec.implementations.arrow import ArrowFSWrapper  # type: ignore[import-untyped]
-from numpy.typing import NDArray
 from petastorm.reader import Reader
 from petastorm.workers_pool import EmptyResultError
 from petastorm.workers_pool.thread_pool import ThreadPool
@@ -28,11 +26,11 @@ from pyarrow.filesystem import DaskFileSystem
 
 from foretaste.contract import SCALARS, Batch
 from foretaste.errors import FeedError
-from foretaste.feed.groups import Columns, Loaded, RowGroups
-from foretaste.feed.order import Order, Read, Section, steps_per_epoch
+from foretaste.feed.blocks import Blocks, Columns
+from foretaste.feed.groups import RowGroups
+from foretaste.feed.order import Order, Section, steps_per_epoch
 from foretaste.feed.snapshot import Pin, filesystem_of, open_parquet
 
-_BLOCK_ROWS = 4096  # rows that are put together at once; several steps, where a step is small
 _QUEUED = 1024  # row groups that wait for a thread: numbers, no data
 
 
@@ -86,57 +84,31 @@ def columns_of(
     pin: Pin, order: Order, sections: Sequence[Section], columns: Sequence[str], num_threads: int
 ) -> Generator[Columns, None, None]:
     """The steps of these sections: column → (share,) or (share, T). What is held is bounded, whatever the table's size."""
-    planned = [(section, max(1, _BLOCK_ROWS // section.share)) for section in sections]
-    reads = [read for section, steps_at_once in planned for read in order.reads(section, steps_at_once)]
-    if not reads:
+    blocks = Blocks(order, sections)
+    if not blocks.reads:
         return
-    groups = RowGroups(pin, order, reads, columns)
-    with closing(groups), closing(_PinnedReader(groups, num_threads)) as reader:
-        supply = reader.in_order()
-        for section, steps_at_once in planned:
-            yield from _assemble(section, steps_at_once, order, supply)
-
-
-def _assemble(section: Section, steps_at_once: int, order: Order, supply: Iterator[tuple[Read, Loaded]]) -> Iterator[Columns]:
-    """Puts steps together, `steps_at_once` at a time: each lane copies its next rows to its place in each of them."""
-    held: dict[int, tuple[Read, Loaded]] = {}
-    for step in range(0, section.num_steps, steps_at_once):
-        num_steps = min(steps_at_once, section.num_steps - step)
-        block: Columns = {}
-        for number, lane in enumerate(section.lanes):
-            rows = slice(lane.offset, lane.offset + lane.width)
-            taken, end = step * lane.width, (step + num_steps) * lane.width
-            parts: list[Loaded] = []
-            while taken < end:
-                if number not in held:
-                    held[number] = next(supply)
-                    assert held[number][0].lane == number, "reads come in the order in which lanes need them"
-                read, (arrays, permutation) = held[number]
-                until = min(end, read.last)
-                index = permutation[lane.row(np.arange(taken, until)) - order.bounds[read.place]]
-                parts.append((arrays, index))
-                if until == read.last:
-                    del held[number]
-                taken = until
-            for name, array in parts[0][0].items():
-                if name not in block:
-                    block[name] = np.empty((num_steps, section.share, *array.shape[1:]), dtype=array.dtype)
-                block[name][:, rows] = _gather(name, parts).reshape(num_steps, lane.width, *array.shape[1:])
-        for index_in_block in range(num_steps):
-            yield {name: array[index_in_block] for name, array in block.items()}
-
-
-def _gather(name: str, parts: Sequence[Loaded]) -> NDArray[Any]:
-    """The chosen rows of a column, part after part."""
-    taken = [arrays[name].take(index, axis=0) for arrays, index in parts]
-    return taken[0] if len(taken) == 1 else np.concatenate(taken)
+    groups = RowGroups(pin, order, columns)
+    with closing(groups), closing(_PinnedReader(groups, blocks, num_threads)) as reader:
+        placed = reader.in_order()
+        num_placed = 0
+        for block in blocks.blocks:
+            for _ in range(num_placed, block.num_reads):
+                next(placed)
+            num_placed = block.num_reads
+            yield from blocks.take(block)
 
 
 class _Worker(WorkerBase):  # type: ignore[misc]
     """Runs in Petastorm's threads."""
 
-    def process(self, load: Callable[[int], Loaded | FeedError], number: int) -> None:
-        self.publish_func((number, load(number)))
+    def process(self, groups: RowGroups, blocks: Blocks, number: int) -> None:
+        """Says that a read was placed, or what kept it from that: an error that is raised here would end the thread with a stack trace."""
+        try:
+            blocks.place(number, groups.load(blocks.reads[number].place))
+        except FeedError as error:
+            self.publish_func((number, error))
+        else:
+            self.publish_func((number, None))
 
     @staticmethod
     def new_results_queue_reader() -> "_Results":
@@ -168,10 +140,11 @@ class _FirstFile(DaskFileSystem):  # type: ignore[misc]
 class _PinnedReader(Reader):  # type: ignore[misc]
     """Petastorm's Reader over a given list of row groups, in the list's order."""
 
-    def __init__(self, groups: RowGroups, num_threads: int) -> None:
-        self._groups = groups
-        filesystem, path = filesystem_of(groups.first_url)
-        open_parquet(groups.first_url).close()  # a file that is gone or cut short is named by our error, not by Petastorm's
+    def __init__(self, groups: RowGroups, blocks: Blocks, num_threads: int) -> None:
+        self._groups, self._blocks = groups, blocks
+        first_url = groups.url(blocks.reads[0].place)
+        filesystem, path = filesystem_of(first_url)
+        open_parquet(first_url).close()  # a file that is gone or cut short is named by our error, not by Petastorm's
         # A result is followed by a message that it is done, so each takes two places in the queues.
         pool = ThreadPool(num_threads, results_queue_size=2 * groups.groups_ahead)
         with warnings.catch_warnings():
@@ -190,26 +163,26 @@ class _PinnedReader(Reader):  # type: ignore[misc]
 
     def _create_ventilator(self, *_: Any) -> ConcurrentVentilator:
         """Replaces the first file's row groups by ours."""
-        work = [{"load": self._groups.load, "number": number} for number in range(len(self._groups.reads))]
+        work = [{"groups": self._groups, "blocks": self._blocks, "number": number} for number in range(len(self._blocks.reads))]
         return ConcurrentVentilator(self._workers_pool.ventilate, work, iterations=1, max_ventilation_queue_size=_QUEUED)
 
-    def in_order(self) -> Iterator[tuple[Read, Loaded]]:
-        """Each row group of the list once, in the list's order, whichever thread was first."""
-        early: dict[int, Loaded | FeedError] = {}
-        for number, read in enumerate(self._groups.reads):
+    def in_order(self) -> Iterator[None]:
+        """Once for each row group of the list, in the list's order, when its rows have been placed: whichever thread was first."""
+        early: dict[int, FeedError | None] = {}
+        for number in range(len(self._blocks.reads)):
             while number not in early:
-                ready, loaded = self._next_result()
-                early[ready] = loaded
-            result = early.pop(number)
-            if isinstance(result, FeedError):
-                raise result
-            yield read, result
+                ready, failed = self._next_result()
+                early[ready] = failed
+            error = early.pop(number)
+            if error is not None:
+                raise error
+            yield
 
-    def _next_result(self) -> tuple[int, Loaded | FeedError]:
+    def _next_result(self) -> tuple[int, FeedError | None]:
         # Petastorm says that all is done when its threads are idle and the last work was handed out, also if that happened in between.
         for _ in range(1000):
             try:
-                result: tuple[int, Loaded | FeedError] = next(self)
+                result: tuple[int, FeedError | None] = next(self)
             except StopIteration:
                 time.sleep(0.001)
             else:
