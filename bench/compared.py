@@ -18,13 +18,13 @@ console = Console(width=None if sys.stdout.isatty() else 160)
 
 
 def in_turn(sides: Mapping[str, Callable[[int], float]], rounds: int, unit: str = "s") -> Figures:
-    """What each side tells in each round, all sides in every round; round 0, which warms up, is left out."""
+    """What each side tells in each round, all sides in every round; round 0, which warms up, is left out where there are others."""
     figures: Figures = {side: [] for side in sides}
     for number in range(rounds + 1):
         for side, measure in sides.items():
             figures[side].append(measure(number))
             console.print(f"{'warming up' if number == 0 else f'round {number}'}: {side} {figures[side][-1]:,.1f} {unit}")
-    return {side: values[1:] for side, values in figures.items()}
+    return {side: values[min(1, rounds) :] for side, values in figures.items()}
 
 
 def tell(title: str, figures: Mapping[str, Sequence[float]], unit: str) -> None:

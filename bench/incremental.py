@@ -35,7 +35,7 @@ FEW, ALL = "new events", "full rebuild"
 def main(
     events: Annotated[int, typer.Option(help="how many")] = 10_000_000,
     share: Annotated[float, typer.Option(help="of them that are new")] = 0.01,
-    rounds: Annotated[int, typer.Option(help="of both, in turn")] = 3,
+    rounds: Annotated[int, typer.Option(help="of both, in turn; 0: one, without warming up")] = 3,
     until: Annotated[bool, typer.Option(help=f"test time ends on {UNTIL}, and not with the last event")] = False,
     folder: Annotated[Path, typer.Option(help="where events and warehouses go")] = Path("warehouse/bench"),
     out: Annotated[Path | None, typer.Option(help="a JSON file for the figures")] = None,

@@ -5,13 +5,13 @@ python bench/scoring.py --users 1000000 --fewer 100000 --rounds 2
 Foretaste's side is jobs/score.py: sessions out of Delta become histories, and the best 20, with probabilities and ids, go into the table
 `scores`. The plain side has its histories in memory, as the 50 item codes of each user, takes the same network, multiplies with all items,
 takes torch's topk and keeps nothing. First the best 20 of some users are compared. The model has not learnt anything: that costs no time.
-The memory of the largest Python worker is told, of `users` and of `fewer`. Events are made up (bench/made_events.py), 50 a user on average.
+The most memory of a Python worker is told, of `users` and of `fewer`. Events are made up (bench/made_events.py), 50 a user on average.
 """
 
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -52,16 +52,15 @@ def main(
     folder: Annotated[Path, typer.Option(help="where events and warehouses go")] = Path("warehouse/bench"),
     out: Annotated[Path | None, typer.Option(help="a JSON file for the figures")] = None,
 ) -> None:
-    memory = {f"{fewer:,} users": [_scored(*_shop(folder, fewer, items))[1]]} if fewer else {}
+    memory = {f"{number:,} users": [_worker(folder, number, items)] for number in (fewer, users) if fewer}
     warehouse, chosen = _shop(folder, users, items)
     codes, lengths = _histories(warehouse, chosen, Path(warehouse.path) / "histories")
     network = _Plain(registry.load(warehouse.path, "interest"))
-    memory[f"{users:,} users"] = []
 
     def foretaste(_: int) -> float:
-        seconds, peak = _scored(warehouse, chosen)
-        memory[f"{users:,} users"].append(peak)
-        return len(codes) / seconds
+        started = time.monotonic()
+        score(warehouse, chosen)
+        return len(codes) / (time.monotonic() - started)
 
     def plain(_: int) -> float:
         started = time.monotonic()
@@ -76,7 +75,8 @@ def main(
     tell(title, rates, "users/s")
     middle, told = ratio(rates, SPARK, PLAIN)
     console.print(f"Foretaste scores {told} times as many users a second")
-    tell("the largest Python worker", memory, "MB")
+    if fewer:
+        tell("the most memory of a Python worker", memory, "MB")
     keep(out, "scoring", users=len(codes), users_per_s=rates, ratio=middle, worker_mb=memory)
 
 
@@ -92,33 +92,34 @@ def _shop(folder: Path, users: int, items: int) -> tuple[Warehouse, Settings]:
     return warehouse, chosen
 
 
-def _scored(warehouse: Warehouse, chosen: Settings) -> tuple[float, float]:
-    """Seconds, and the megabytes of the largest Python worker."""
-    with _watched() as peak:
-        started = time.monotonic()
+def _worker(folder: Path, users: int, items: int) -> float:
+    """The most megabytes that a Python worker ever held while it scored so many users: of a new Spark, whose workers did nothing before."""
+    warehouse, chosen = _shop(folder, users, items)
+    warehouse.spark.stop()
+    warehouse, chosen = _shop(folder, users, items)
+    with _watched() as most:
         score(warehouse, chosen)
-        seconds = time.monotonic() - started
-    return seconds, peak[0]
+    warehouse.spark.stop()
+    return most[0]
 
 
 @contextmanager
 def _watched() -> Iterator[list[float]]:
-    """The largest unique set size of a process below this one that runs Python, looked at several times a second."""
-    peak, ended = [0.0], threading.Event()
+    """What Linux says was the most memory (resident) of any process below this one that runs Python; asked several times a second."""
+    most, ended = [0.0], threading.Event()
 
     def watch() -> None:
         while not ended.wait(0.3):
             for process in psutil.Process().children(recursive=True):
-                try:
+                with suppress(psutil.Error, OSError):
                     if "python" in process.name():
-                        peak[0] = max(peak[0], process.memory_full_info().uss / 1e6)
-                except psutil.Error:
-                    continue
+                        told = Path(f"/proc/{process.pid}/status").read_text()
+                        most[0] = max(most[0], int(told.partition("VmHWM:")[2].split()[0]) / 1000)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield peak
+        yield most
     finally:
         ended.set()
         thread.join()

@@ -33,7 +33,7 @@ EPOCH, MICROSECOND = datetime(1970, 1, 1), timedelta(microseconds=1)
 
 def main(
     events: Annotated[int, typer.Option(help="how many")] = 10_000_000,
-    rounds: Annotated[int, typer.Option(help="of both, in turn")] = 3,
+    rounds: Annotated[int, typer.Option(help="of both, in turn; 0: one, without warming up")] = 3,
     whale: Annotated[float, typer.Option(help="the share of all events that one user has")] = 0.0,
     alone: Annotated[bool, typer.Option(help="without DuckDB: Foretaste's time, to compare numbers of events")] = False,
     folder: Annotated[Path, typer.Option(help="where events, warehouses and DuckDB's files go")] = Path("warehouse/bench"),

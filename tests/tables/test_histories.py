@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from foretaste.tables import histories as module
-from foretaste.tables.histories import Codes, histories
+from foretaste.tables.histories import COLUMNS, Codes, columns_for, histories
 
 SECOND = 1_000_000
 UTC_ZONE = (np.array([0]), np.array([0]))
@@ -162,3 +162,22 @@ def test_batches_may_end_anywhere(lengths: list[list[int]], size: int, data: st.
     assert list(in_one) == [f"user {user}" for user in range(len(lengths))]
     entering = [second for _, events in sessions for second, _, kind, _, _ in events if kind != "search"]
     assert [second for history in in_one.values() for second in history["time"]] == entering
+
+
+@pytest.mark.parametrize(
+    ("read", "campaigns", "left_out"),
+    [
+        (["item", "hour", "idle_hours"], [], {"price", "category", "campaign_id"}),
+        (["item", "price"], [], {"category", "campaign_id"}),
+        (["item", "category"], ["may"], {"price"}),
+        (["item", "bought_category"], ["may"], {"price"}),
+    ],
+)
+def test_columns_of_sessions_that_nothing_comes_from_are_left_out(read: list[str], campaigns: list[str], left_out: set[str]) -> None:
+    assert set(COLUMNS) - set(columns_for(read, pa.array(campaigns, pa.string()))) == left_out
+
+
+def test_a_column_that_is_left_out_is_one_of_nulls() -> None:
+    whole = batch(("ann", [(0, "tea", "view", 1.0, "drinks", "may"), (1, "milk", "coupon", 3.0, "drinks", "may")]))
+    nulls = batch(("ann", [(0, "tea", "view", None, None, None), (1, "milk", "coupon", None, None, None)]))
+    assert by_user(whole.select(["user_id", "event_time", "item_id", "event_type"])) == by_user(nulls) != by_user(whole)

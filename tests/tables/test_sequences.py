@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from foretaste.contract import FEATURES
+from foretaste.contract import FEATURES, SCALARS
 from foretaste.errors import SettingsError, TableError
 from foretaste.settings import SequenceSettings
 from foretaste.tables import sequences
@@ -164,6 +164,16 @@ def test_latest_is_what_the_model_was_judged_on(spark: SparkSession, words: Data
     now = sequences.latest(sessions, words, settings(), BOUNDS.valid_from).select(columns).orderBy("user_id").collect()
     assert now == judged.select(columns).orderBy("user_id").collect()
     assert len(now) == 2
+
+
+def test_features_that_are_not_wanted_change_no_others(spark: SparkSession, words: DataFrame) -> None:
+    sessions = sessions_of(spark, *ANN, ("dan", [(168, "tea", "view", 3.0, "hot")]))
+    whole = sequences.latest(sessions, words, settings(), BOUNDS.valid_from).orderBy("user_id")
+    for read in (("item",), ("gap", "price", "repeats"), ("item", "category")):
+        columns = ["user_id", *SCALARS, *read, "campaign_id"]
+        some = sequences.latest(sessions, words, settings(), BOUNDS.valid_from, read=read).orderBy("user_id")
+        assert set(some.columns) == set(columns)
+        assert some.select(columns).collect() == whole.select(columns).collect()
 
 
 def test_hours_and_weekdays_are_the_shops(spark: SparkSession, words: DataFrame) -> None:

@@ -110,9 +110,9 @@ def _histories(warehouse: Warehouse, settings: Settings, sessions: DataFrame, *,
     vocabulary = warehouse.spark.createDataFrame(model.vocabulary().to_pandas(), schema=VOCABULARY.ddl)
     campaigns = campaigns_of(warehouse, vocabulary)  # whatever is asked: facts tell of them
     about = _asked(campaigns, settings.scoring.campaigns, as_of) if TASKS[model.task].asks_about_campaigns else ()
-    rows: DataFrame = sequences.latest(sessions, vocabulary, settings.sequences, as_of, campaigns, about)
     active = (*ACTIVITY_FEATURES, *ACTIVITY_FACTS) if model.launch is not None else ()
-    read = dict.fromkeys(("item", *model.features, *model.model.get("facts", ()), *active))  # nothing else is carried to Python
+    read = tuple(dict.fromkeys(("item", *model.features, *model.model.get("facts", ()), *active)))
+    rows: DataFrame = sequences.latest(sessions, vocabulary, settings.sequences, as_of, campaigns, about, read)
     return rows.select("user_id", *SCALARS, *read, *((ABOUT,) if about else ()))
 
 

@@ -3,7 +3,7 @@
 A batch's strings become integers at once, and nothing else is kept of a user whose end has not been seen: one may have millions of events.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -19,6 +19,7 @@ from foretaste.tables.contacts import ANSWER, CONTROL, EXPOSURE, Contacts
 from foretaste.tables.windows import OPENS, Events, Int32, Int64
 
 COLUMNS = ("user_id", "event_time", "item_id", "event_type", "price", "category", "campaign_id")  # of a session
+_ONLY_FOR = {"price": ("price",), "category": ("category", "bought_category")}  # the features and facts that need them; no others do
 _TARGET, _TIME = "target", "time"
 BLOCK_EVENTS = 1 << 18  # a look-up builds a hash table of the vocabulary: once for so many events
 
@@ -90,6 +91,12 @@ class _Part:
         )
 
 
+def columns_for(read: Collection[str], campaigns: pa.Array) -> tuple[str, ...]:
+    """Those of COLUMNS that these features and facts come from. `histories` takes others for nulls."""
+    spared = {name for name, needing in _ONLY_FOR.items() if not any(feature in read for feature in needing)}
+    return tuple(name for name in COLUMNS if name not in spared and (name != "campaign_id" or len(campaigns)))
+
+
 def histories(batches: Iterable[pa.RecordBatch], codes: Codes) -> Iterator[tuple[pa.Array, Events, Int64]]:
     """Blocks of whole users: their ids, their events of the types that enter, and the time of each one's first event of any type."""
     held: list[_Part] = []  # of the last user seen, and nobody else
@@ -124,7 +131,7 @@ def _tables(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 
 def _part(sessions: pa.Table, codes: Codes) -> _Part:
-    column = {name: sessions.column(name).combine_chunks() for name in COLUMNS}
+    column = {name: sessions.column(name).combine_chunks() for name in COLUMNS if name in sessions.column_names}
     users = column.pop("user_id")
     num_events = np.diff(column["event_time"].offsets.to_numpy())
     flat = {name: lists.flatten() for name, lists in column.items()}
@@ -148,8 +155,8 @@ def _part(sessions: pa.Table, codes: Codes) -> _Part:
         _TARGET: _target(flat["item_id"], item),
         "event": _index(flat["event_type"], pa.array(list(EVENT_CODES), pa.string())) - np.int32(FIRST_INDEX - 1),
         "opens_session": np.where(np.diff(session, prepend=-1) != 0, OPENS, 1).astype(np.int32),
-        "price": _bucket(flat["price"], codes.edges),
-        "category": _index(flat["category"], codes.categories),
+        "price": _bucket(flat["price"], codes.edges) if "price" in flat else np.full_like(item, UNKNOWN),
+        "category": _index(flat["category"], codes.categories) if "category" in flat else np.full_like(item, UNKNOWN),
     }
     events = _Runs(offset=offset, columns=columns)
     return _Part(users=users.take(pa.array(first_session)), began=began, events=events, contacts=contacts)
@@ -160,7 +167,8 @@ def _contacts(flat: Mapping[str, pa.Array], time: Int64, session: Int64, first_s
     types = {**dict.fromkeys(codes.answers, ANSWER), "exposure": EXPOSURE, "control": CONTROL}
     place = _index(flat["event_type"], pa.array(list(types), pa.string())) - FIRST_INDEX  # negative where it is none of them
     kind = np.append(np.array(list(types.values()), dtype=np.int8), -1)[place]
-    campaign = _index(flat["campaign_id"], codes.campaigns).astype(np.int64) - FIRST_INDEX
+    ids = flat.get("campaign_id", pa.nulls(len(time), pa.string()))
+    campaign = _index(ids, codes.campaigns).astype(np.int64) - FIRST_INDEX
     chosen = np.flatnonzero((campaign >= 0) & (place >= 0))
     offset = np.append(np.searchsorted(session[chosen], first_session), len(chosen))
     return _Runs(offset=offset, columns={_TIME: time[chosen], "campaign": campaign[chosen], "kind": kind[chosen]})

@@ -20,7 +20,7 @@ from foretaste.settings import SequenceSettings
 from foretaste.tables import cuts, windows
 from foretaste.tables.contacts import NO_CAMPAIGNS, NONE, Campaigns
 from foretaste.tables.cuts import Calendar
-from foretaste.tables.histories import COLUMNS, Codes, histories
+from foretaste.tables.histories import COLUMNS, Codes, columns_for, histories
 from foretaste.tables.table import Column, Table
 from foretaste.tables.windows import Cuts, Int64
 from foretaste.tasks import TASKS
@@ -182,16 +182,20 @@ def latest(
     as_of: datetime,
     campaigns: Campaigns = NO_CAMPAIGNS,
     about: Sequence[str] = (),
+    read: Sequence[str] = (*FEATURES, *FACTS),
 ) -> DataFrame:
     """The features of every user with an event at or before `as_of`, at that one moment: what scoring reads.
 
     about: ids of campaigns that are asked about: a row for each of them and each user, with its campaign_id
+    read:  the features and facts that are wanted; of sessions only what these need is shuffled
 
     Under session_next_item they are those of the user's last session, as the rows were that a model learnt from.
     A user whose events are all of types that do not enter sequences is there too, with length 0.
     """
     moment = _microseconds(as_of)
     by_session = settings.protocol == "session_next_item"
+    names = {"user_id", *SCALARS, *read, "campaign_id"}
+    columns = [column for column in SEQUENCES.columns if column.name in names]
     lay_out = _Latest(
         codes=_codes(vocabulary, settings, campaigns),
         length=settings.length,
@@ -199,11 +203,11 @@ def latest(
         by_session=by_session,
         campaigns=campaigns,
         about=tuple(campaigns.ids.index(name) for name in about),
+        names=tuple(column.name for column in columns),
     )
-    names = {"user_id", *SCALARS, *FEATURES, *FACTS, "campaign_id"}
-    ddl = ", ".join(f"`{column.name}` {column.type}" for column in SEQUENCES.columns if column.name in names)
-    known = sessions.where(F.unix_micros("started_at") <= moment)
-    return _ordered(known.repartition(F.xxhash64("user_id"))).mapInArrow(lay_out, ddl)
+    known = sessions.where(F.unix_micros("started_at") <= moment).repartition(F.xxhash64("user_id"))
+    needed = columns_for(read, lay_out.codes.campaigns)
+    return _ordered(known, needed).mapInArrow(lay_out, ", ".join(f"`{column.name}` {column.type}" for column in columns))
 
 
 def filed(rows: DataFrame, settings: SequenceSettings, num_files: int) -> DataFrame:
@@ -220,10 +224,10 @@ def shuffled(rows: DataFrame, settings: SequenceSettings) -> DataFrame:
     return rows.withColumn("_place", place).sortWithinPartitions("split", "cut", "_place").drop("_place")
 
 
-def _ordered(sessions: DataFrame) -> DataFrame:
+def _ordered(sessions: DataFrame, columns: Sequence[str] = COLUMNS) -> DataFrame:
     """In each partition one user's sessions after another, oldest first. They do not overlap, but may share their first or last moment."""
     keyed = sessions.withColumn("_user", F.xxhash64("user_id"))  # hashes compare faster than ids
-    return keyed.sortWithinPartitions("_user", "user_id", "started_at", "ended_at", "session_id").select(*COLUMNS)
+    return keyed.sortWithinPartitions("_user", "user_id", "started_at", "ended_at", "session_id").select(*columns)
 
 
 def _microseconds(moment: datetime) -> int:
@@ -293,7 +297,7 @@ class _Examples:
             events = windows.by_session(whole) if self.calendar.protocol == "session_next_item" else whole
             for found in cuts.all_cuts(events, self.calendar, self.splits, self.campaigns):
                 for block, columns in windows.lay_out(events, found, self.calendar.length, LABELS, self.campaigns):
-                    yield _arrow(users, block, columns, self.campaigns, cut=True)
+                    yield _arrow(users, block, columns, self.campaigns, SEQUENCES.names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,6 +310,7 @@ class _Latest:
     by_session: bool
     campaigns: Campaigns
     about: tuple[int, ...]
+    names: tuple[str, ...]
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for users, whole, began in histories(batches, self.codes):
@@ -314,21 +319,21 @@ class _Latest:
             user = np.repeat(user, max(1, len(self.about)))
             found = cuts.latest_cuts(whole, user, self.as_of, last_session=self.by_session, campaign=campaign)
             events = windows.by_session(whole) if self.by_session else whole
-            for block, columns in windows.lay_out(events, found, self.length, (), self.campaigns):
-                yield _arrow(users, block, columns, self.campaigns, cut=False)
+            features = [name for name in FEATURES if name in self.names]
+            for block, columns in windows.lay_out(events, found, self.length, (), self.campaigns, features):
+                yield _arrow(users, block, columns, self.campaigns, self.names)
 
 
-def _arrow(users: pa.Array, rows: Cuts, columns: Mapping[str, NDArray[Any]], campaigns: Campaigns, *, cut: bool) -> pa.RecordBatch:
+def _arrow(users: pa.Array, rows: Cuts, columns: Mapping[str, NDArray[Any]], campaigns: Campaigns, names: Sequence[str]) -> pa.RecordBatch:
     campaign = np.full(len(rows), NONE) if rows.campaign is None else rows.campaign
     ids = pa.array([*campaigns.ids, None], pa.string())  # NONE takes the last one
     arrays = {"user_id": users.take(pa.array(rows.user)), "campaign_id": ids.take(pa.array(campaign % len(ids)))}
-    if cut:
+    if "as_of" in names:
         arrays["split"] = pa.repeat(SPLITS[rows.split], len(rows))
         arrays["cut"] = pa.repeat(CUTS[rows.cut], len(rows))
         arrays["as_of"] = pa.array(rows.as_of).cast(pa.timestamp("us", tz="UTC"))
-    arrays |= {name: _list_array(column) for name, column in columns.items()}
-    names = [name for name in SEQUENCES.names if name in arrays]
-    return pa.RecordBatch.from_arrays([arrays[name] for name in names], names=names)
+    arrays |= {name: _list_array(column) for name, column in columns.items() if name in names}
+    return pa.RecordBatch.from_arrays([arrays[name] for name in names], names=list(names))
 
 
 def _list_array(column: NDArray[np.int32]) -> pa.Array:

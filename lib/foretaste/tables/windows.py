@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from foretaste.contract import FACTS, PAD, UNKNOWN, Future, Label, gap_bucket
+from foretaste.contract import FACTS, FEATURES, PAD, UNKNOWN, Future, Label, gap_bucket
 from foretaste.tables import contacts
 from foretaste.tables.contacts import NEVER, NO_CAMPAIGNS, NONE, Campaigns, Contacts, places_until
 
@@ -103,13 +103,18 @@ def count_until(events: Events, history: Int64, moment: Int64 | int) -> Int64:
 
 
 def lay_out(
-    events: Events, cuts: Cuts, length: int, labels: Sequence[Label], campaigns: Campaigns = NO_CAMPAIGNS
+    events: Events,
+    cuts: Cuts,
+    length: int,
+    labels: Sequence[Label],
+    campaigns: Campaigns = NO_CAMPAIGNS,
+    features: Sequence[str] = FEATURES,
 ) -> Iterator[tuple[Cuts, dict[str, Int32]]]:
     """Blocks of rows: their cuts, and their columns by name: features (R, T) left-padded, length, fresh, recency and facts (R,), labels.
 
-    A user without a known event has length 0, recency UNKNOWN, and nothing but padding.
+    A user without a known event has length 0, recency UNKNOWN, and nothing but padding. features: those of the events' that are wanted
     """
-    padded = {name: np.append(column, np.int32(PAD)) for name, column in events.features.items()}
+    padded = {name: np.append(column, np.int32(PAD)) for name, column in events.features.items() if name in features}
     for block in _blocks(cuts, length):
         place = block.end[:, None] + np.arange(-length, 0)  # (R, T)
         place = np.where(place >= block.first[:, None], place, len(events.time))
