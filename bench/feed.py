@@ -3,8 +3,8 @@
 python bench/feed.py --events 10000000 --rounds 5
 
 pyarrow.dataset reads the same files in their order, in its own threads; the feed shuffles row groups and rows, and gives each rank its
-share. Both give batches of int32 tensors; their sums are compared first. Told are rows a second of both in turn, of 1 million rows, and the
-time to the feed's first batch of 1 and of 10 million. These are the files of a table under more names. Events are made up
+share. Both give batches of int32 tensors; their sums are compared first. Told are rows a second of both in turn, of so many rows, and the
+time to the feed's first batch of these and of ten times as many. They are the files of a table under more names. Events are made up
 (bench/made_events.py).
 """
 
@@ -38,12 +38,12 @@ from foretaste.steps.sessionize import sessionize
 LABEL = "next_items"
 CUT = "window"  # what interest learns from
 FEED, RAW = "feed", "pyarrow.dataset"
-FEW_ROWS, MANY_ROWS = 1_000_000, 10_000_000
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it
 
 
 def main(
     events: Annotated[int, typer.Option(help="how many the sequences are made of")] = 10_000_000,
+    rows: Annotated[int, typer.Option(help="that both read, at least")] = 1_000_000,
     rounds: Annotated[int, typer.Option(help="of both, in turn")] = 5,
     batch_size: Annotated[int, typer.Option(help="rows")] = 256,
     folder: Annotated[Path, typer.Option(help="where events and warehouses go")] = Path("warehouse/bench"),
@@ -51,7 +51,7 @@ def main(
 ) -> None:
     pinned = _pinned(folder, events)
     with TemporaryDirectory(dir=folder.resolve()) as place:
-        pins = {f"{rows:,} rows": _grown(pinned, rows, Path(place)) for rows in (FEW_ROWS, MANY_ROWS)}
+        pins = {f"{wanted:,} rows": _grown(pinned, wanted, Path(place)) for wanted in (rows, 10 * rows)}
         few, many = pins
         sides = {FEED: lambda seed: _feed(pins[few], batch_size, seed), RAW: lambda seed: _raw(pins[few], batch_size)}
         sums = {side: _sums(read(0)) for side, read in sides.items()}
@@ -61,11 +61,11 @@ def main(
         tell(f"{few} of {len(FEATURES)} features and {LABEL}, the same in both", rates, "rows/s")
         fed, told = ratio(rates, FEED, RAW)
         console.print(f"the feed gives {told} times pyarrow's rows a second")
-        first = in_turn({rows: partial(_first_batch, grown, batch_size) for rows, grown in pins.items()}, 3 * rounds, "ms")
+        first = in_turn({table: partial(_first_batch, grown, batch_size) for table, grown in pins.items()}, 3 * rounds, "ms")
     tell("time to the first batch", first, "ms")
     later, told = ratio(first, many, few)
     console.print(f"the first of {many} takes {told} times as long as that of {few}")
-    keep(out, "feed", rows=FEW_ROWS, rows_per_s=rates, ratio=fed, first_batch_ms=first, first_batch_ratio=later)
+    keep(out, "feed", rows=rows, rows_per_s=rates, ratio=fed, first_batch_ms=first, first_batch_ratio=later)
 
 
 def _rows_per_s(read: Callable[[int], Iterator[Mapping[str, Tensor]]], number: int) -> float:

@@ -53,6 +53,7 @@ SMALLER = (
     (r"synthesis\.rows=5000", "synthesis.rows=200"),
     (r"synthesis\.report=3000", "synthesis.report=200"),
     (r"trials: 8", "trials: 2"),
+    (r"(bench/feed\.py)", r"\1 --rows 20000"),
     (r"(bench/seeds\.py)", r"\1 --seeds 1"),
     (r"(bench/retrieval\.py)", r"\1 --asked 200 --groups 8"),
     (r"(bench/synthesis\.py)", r"\1 --rows 300"),

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretaste.errors import FeedError
-from foretaste.feed.order import Order, remainder, share, steps_per_epoch
+from foretaste.feed.order import Order, Read, remainder, share, steps_per_epoch
 from foretaste.feed.snapshot import Pin
 from tests.feed.files import pinned
 
@@ -60,11 +60,9 @@ def test_reads_are_the_row_groups_of_each_lane(files: list[list[int]], size: int
     order = Order(pin_of(files), batch_size=batch_size, epoch=2, seed=1, shuffle=True)
     for rank in range(size):
         for section in order.sections(rank=rank, size=size, drop_uneven=False):
-            reads = order.reads(section, steps_at_once)
-            blocks = [read.first // (section.lanes[read.lane].width * steps_at_once) for read in reads]
-            assert [(block, read.lane) for block, read in zip(blocks, reads, strict=True)] == sorted(
-                (block, read.lane) for block, read in zip(blocks, reads, strict=True)
-            )
+            reads = [Read(*read) for read in order.reads(section, steps_at_once).tolist()]
+            assert [(read.block, read.lane) for read in reads] == sorted((read.block, read.lane) for read in reads)
+            assert [read.block for read in reads] == [read.first // section.lanes[read.lane].width // steps_at_once for read in reads]
             for number, lane in enumerate(section.lanes):
                 mine = [read for read in reads if read.lane == number]
                 assert [ordinal for read in mine for ordinal in range(read.first, read.last)] == list(range(lane.width * section.num_steps))

@@ -1,7 +1,7 @@
 """Row groups → steps: each thread puts the rows that it has read to their places in the steps to come. numpy only.
 
 A row group's rows go to steps that follow one another, a few to each (`order`). They are written there by the thread that has decoded
-them, while a processor's cache still holds them, so that nothing but steps is kept, and no row is copied twice.
+them, while a processor's cache still holds them: nothing but steps is kept, in blocks of some that follow one another.
 """
 
 import math
@@ -19,53 +19,62 @@ Columns = dict[str, NDArray[Any]]
 
 BLOCK_ROWS = 8192  # rows of the steps that share one memory; a single step may have more
 _ALIGNED = 64  # bytes
+_BLOCK = Read._fields.index("block")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Some steps of a section, one after another.
+    """Some steps of `share` rows each. num_reads: how many of the reads, in their order, bring all of its rows"""
 
-    num_reads: how many of the reads, in their order, bring all of its rows
-    """
-
-    section: int
-    first: int
     num_steps: int
+    share: int
     num_reads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A section in blocks of so many steps, the last one maybe of fewer, and where its blocks and reads begin among all."""
+
+    section: Section
+    steps_at_once: int
+    first_block: int
+    first_read: int
 
 
 class Blocks:
     """The steps of some sections, and the reads that fill them, both in the order in which they are needed."""
 
     def __init__(self, order: Order, sections: Sequence[Section]) -> None:
-        self._order, self._sections = order, sections
-        self._steps_at_once = [max(1, BLOCK_ROWS // section.share) for section in sections]
-        self.reads: list[Read] = []
         self.blocks: list[Block] = []
-        self._of_read: list[int] = []  # a read's section
-        for number, (section, at_once) in enumerate(zip(sections, self._steps_at_once, strict=True)):
-            reads = order.reads(section, at_once)
-            begins = np.array([read.first // (section.lanes[read.lane].width * at_once) for read in reads], dtype=np.int64)
-            firsts = range(0, section.num_steps, at_once)
-            needed = len(self.reads) + np.searchsorted(begins, np.arange(len(firsts)), side="right")
-            for first, num_reads in zip(firsts, needed.tolist(), strict=True):
-                num_steps = min(at_once, section.num_steps - first)
-                self.blocks.append(Block(section=number, first=first, num_steps=num_steps, num_reads=num_reads))
-            self.reads += reads
-            self._of_read += [number] * len(reads)
+        self.num_reads = 0
+        self._order = order
+        self._parts: list[_Part] = []
+        self._reads: list[NDArray[np.int64]] = []  # of each part
+        for section in sections:
+            at_once = max(1, BLOCK_ROWS // section.share)
+            self._parts.append(_Part(section=section, steps_at_once=at_once, first_block=len(self.blocks), first_read=self.num_reads))
+            self._reads.append(order.reads(section, at_once))
+            starts = np.arange(0, section.num_steps, at_once)
+            needed = self.num_reads + np.searchsorted(self._reads[-1][:, _BLOCK], np.arange(len(starts)), side="right")
+            for start, num_reads in zip(starts.tolist(), needed.tolist(), strict=True):
+                self.blocks.append(Block(num_steps=min(at_once, section.num_steps - start), share=section.share, num_reads=num_reads))
+            self.num_reads += len(self._reads[-1])
         self._lock = threading.Lock()
-        self._filled: dict[tuple[int, int], Columns] = {}  # (section, first step) → what is there of it
+        self._filled: dict[int, Columns] = {}  # a block's number → what is there of it
+
+    def group(self, number: int) -> int:
+        """The row group of read number `number`, as its place in the order."""
+        return self._read(number)[1].place
 
     def place(self, number: int, columns: Columns) -> None:
         """Writes the rows of read number `number` to their steps. columns: its row group's, (rows,) or (rows, T) each"""
-        read, of = self.reads[number], self._of_read[number]
-        section = self._sections[of]
-        lane = section.lanes[read.lane]
+        part, read = self._read(number)
+        lane = part.section.lanes[read.lane]
         rows = lane.row(np.arange(read.first, read.last)) - self._order.bounds[read.place]
         index = self._order.permutation(read.place)[rows]
         runs = [
-            (self._block(of, first, columns), places, taken)
-            for first, places, taken in _runs(read, lane.offset, lane.width, self._steps_at_once[of])
+            (self._block(part.first_block + block, columns), places, taken)
+            for block, places, taken in _runs(read, lane.offset, lane.width, part.steps_at_once)
         ]
         for name, column in columns.items():
             ordered = column.take(index, axis=0)
@@ -73,20 +82,25 @@ class Blocks:
                 target = block[name][places]
                 target[...] = ordered[taken].reshape(target.shape)
 
-    def take(self, block: Block) -> Iterator[Columns]:
+    def take(self, number: int) -> Iterator[Columns]:
         """The steps of a block whose reads have all been placed: column → (share,) or (share, T). They are forgotten here."""
-        columns = self._filled.pop((block.section, block.first))
-        for step in range(block.num_steps):
+        columns = self._filled.pop(number)
+        for step in range(self.blocks[number].num_steps):
             yield {name: column[step] for name, column in columns.items()}
 
-    def _block(self, of: int, first: int, columns: Columns) -> Columns:
-        """The block that begins with this step, (steps, share, …) each; made for whoever comes first."""
-        section = self._sections[of]
-        shape = (min(self._steps_at_once[of], section.num_steps - first), section.share)
+    def _read(self, number: int) -> tuple[_Part, Read]:
+        for part, reads in zip(reversed(self._parts), reversed(self._reads), strict=True):
+            if number >= part.first_read:
+                return part, Read(*reads[number - part.first_read].tolist())
+        raise IndexError(number)
+
+    def _block(self, number: int, columns: Columns) -> Columns:
+        """(steps, share, …) each; made for whoever comes first."""
         with self._lock:
-            if (of, first) not in self._filled:
-                self._filled[of, first] = _empty(shape, columns)
-            return self._filled[of, first]
+            if number not in self._filled:
+                block = self.blocks[number]
+                self._filled[number] = _empty((block.num_steps, block.share), columns)
+            return self._filled[number]
 
 
 def _empty(shape: tuple[int, int], like: Columns) -> Columns:
@@ -103,17 +117,17 @@ def _empty(shape: tuple[int, int], like: Columns) -> Columns:
 def _runs(read: Read, offset: int, width: int, steps_at_once: int) -> Iterator[tuple[int, tuple[slice, slice], slice]]:
     """A read's rows in runs: whole steps of a lane within one block, or a part of one step.
 
-    First step of the block; steps in it, and positions in each of them; rows, counted from the read's first.
+    Which of the section's blocks; steps in it, and positions in each of them; rows, counted from the read's first.
     """
     row = read.first
     while row < read.last:
         step, inside = divmod(row, width)
-        first = step // steps_at_once * steps_at_once
+        block, first = step // steps_at_once, step // steps_at_once * steps_at_once
         whole_until = min(read.last // width, first + steps_at_once)
         if inside or whole_until <= step:
             until, steps = min(read.last, (step + 1) * width), slice(step - first, step - first + 1)
         else:
             until, steps = whole_until * width, slice(step - first, whole_until - first)
         positions = slice(offset + inside, offset + inside + (until - row) // (steps.stop - steps.start))
-        yield first, (steps, positions), slice(row - read.first, until - read.first)
+        yield block, (steps, positions), slice(row - read.first, until - read.first)
         row = until

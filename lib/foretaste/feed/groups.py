@@ -45,7 +45,10 @@ class RowGroups:
         return self.pin.files[int(self.order.file[place])][0]
 
     def load(self, place: int) -> Columns:
-        """The row group at this place of the order: column → (rows,) or (rows, T), views of Arrow's memory."""
+        """The row group at this place of the order: column → (rows,) or (rows, T), views of Arrow's memory.
+
+        FeedError where its file is gone, cut short or another one, lacks a column, or has one that makes no matrix.
+        """
         url, group = self.url(place), int(self.order.group[place])
         rows, first_row = int(self.order.rows[place]), int(self.order.first_row[place])
         try:
@@ -55,7 +58,8 @@ class RowGroups:
                     "a file of the pinned version has changed since", where=url, fix="Write sequences again and train on the new version."
                 )
             table = file.read_row_group(group, columns=self.columns, use_threads=False)
-            whole = (table if table.column(0).num_chunks == 1 else table.combine_chunks()).to_batches()[0]
+            parts = table.to_batches()
+            whole = parts[0] if len(parts) == 1 else table.combine_chunks().to_batches()[0]
             arrays = {name: self._matrix(name, array, url) for name, array in zip(whole.schema.names, whole.columns, strict=True)}
         except (pa.ArrowException, OSError) as error:
             raise unreadable(url, error) from error

@@ -20,6 +20,7 @@ Rank r of N takes the positions [r·B/N, (r+1)·B/N) of every batch. So:
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from foretaste.errors import FeedError
 from foretaste.feed.snapshot import Pin
 
-NUM_STREAMS = 32  # row groups that one batch is mixed from, at most: a process holds so many decoded
+NUM_STREAMS = 32  # row groups that one batch is mixed from, at most: a process holds the rows of so many
 ROWS_HELD = 65536  # fewer streams where row groups are so large that more rows than this would be held …
 FEWEST_STREAMS = 4  # … but not fewer than this
 GROUPS_PER_STREAM = 4  # at least; shorter streams would read too many row groups twice
@@ -66,15 +67,16 @@ class Section:
     lanes: tuple[Lane, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Read:
+class Read(NamedTuple):
     """A row group that a lane needs: its rows number [first, last) lie in it.
 
     place: which row group, as its place in the order
+    block: in which run of steps that are put together the first of these rows stands
     """
 
     place: int
     lane: int
+    block: int
     first: int
     last: int
 
@@ -166,16 +168,23 @@ class Order:
             sections.append(Section(num_steps=1, share=width, lanes=(Lane(offset=0, width=width, start=even + low, stride=width),)))
         return [section for section in sections if section.num_steps and section.share]
 
-    def reads(self, section: Section, steps_at_once: int) -> list[Read]:
-        """The section's row groups in the order in which they are needed, if `steps_at_once` steps are put together, lane after lane."""
-        keyed = []
+    def reads(self, section: Section, steps_at_once: int) -> NDArray[np.int64]:
+        """The section's row groups in the order in which they are needed, if `steps_at_once` steps are put together, lane after lane.
+
+        (reads, fields of `Read`): a large table has so many that an object for each would be most of the time to the first batch.
+        """
+        found = [np.empty((len(Read._fields), 0), np.int64)]
         for number, lane in enumerate(section.lanes):
-            last = section.num_steps * lane.width
-            counts = np.minimum(lane.count_before(self.bounds), last)
-            for place in np.flatnonzero(np.diff(counts)).tolist():
-                read = Read(place=place, lane=number, first=int(counts[place]), last=int(counts[place + 1]))
-                keyed.append((read.first // (lane.width * steps_at_once), number, place, read))
-        return [read for *_, read in sorted(keyed, key=lambda entry: entry[:3])]
+            end = lane.start + (section.num_steps - 1) * lane.stride + lane.width
+            low, high = np.searchsorted(self.bounds, [lane.start + 1, end])
+            places = np.arange(low - 1, high)
+            counts = np.minimum(lane.count_before(self.bounds[low - 1 : high + 1]), section.num_steps * lane.width)
+            first, last = counts[:-1], counts[1:]
+            read = np.stack([places, np.full_like(places, number), first // (lane.width * steps_at_once), first, last])
+            found.append(read[:, first < last])
+        reads = np.concatenate(found, axis=1)
+        place, lane_number, block = reads[:3]
+        return reads[:, np.lexsort((place, lane_number, block))].T
 
     def permutation(self, place: int) -> NDArray[np.int64]:
         """The order of the rows inside a row group: the same on every rank that reads it."""

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import torch
@@ -85,17 +86,17 @@ def columns_of(
 ) -> Generator[Columns, None, None]:
     """The steps of these sections: column → (share,) or (share, T). What is held is bounded, whatever the table's size."""
     blocks = Blocks(order, sections)
-    if not blocks.reads:
+    if not blocks.num_reads:
         return
     groups = RowGroups(pin, order, columns)
     with closing(groups), closing(_PinnedReader(groups, blocks, num_threads)) as reader:
         placed = reader.in_order()
         num_placed = 0
-        for block in blocks.blocks:
+        for number, block in enumerate(blocks.blocks):
             for _ in range(num_placed, block.num_reads):
                 next(placed)
             num_placed = block.num_reads
-            yield from blocks.take(block)
+            yield from blocks.take(number)
 
 
 class _Worker(WorkerBase):  # type: ignore[misc]
@@ -104,7 +105,7 @@ class _Worker(WorkerBase):  # type: ignore[misc]
     def process(self, groups: RowGroups, blocks: Blocks, number: int) -> None:
         """Says that a read was placed, or what kept it from that: an error that is raised here would end the thread with a stack trace."""
         try:
-            blocks.place(number, groups.load(blocks.reads[number].place))
+            blocks.place(number, groups.load(blocks.group(number)))
         except FeedError as error:
             self.publish_func((number, error))
         else:
@@ -142,7 +143,7 @@ class _PinnedReader(Reader):  # type: ignore[misc]
 
     def __init__(self, groups: RowGroups, blocks: Blocks, num_threads: int) -> None:
         self._groups, self._blocks = groups, blocks
-        first_url = groups.url(blocks.reads[0].place)
+        first_url = groups.url(blocks.group(0))
         filesystem, path = filesystem_of(first_url)
         open_parquet(first_url).close()  # a file that is gone or cut short is named by our error, not by Petastorm's
         # A result is followed by a message that it is done, so each takes two places in the queues.
@@ -163,13 +164,14 @@ class _PinnedReader(Reader):  # type: ignore[misc]
 
     def _create_ventilator(self, *_: Any) -> ConcurrentVentilator:
         """Replaces the first file's row groups by ours."""
-        work = [{"groups": self._groups, "blocks": self._blocks, "number": number} for number in range(len(self._blocks.reads))]
-        return ConcurrentVentilator(self._workers_pool.ventilate, work, iterations=1, max_ventilation_queue_size=_QUEUED)
+        read = partial(self._workers_pool.ventilate, groups=self._groups, blocks=self._blocks)
+        work = [{"number": number} for number in range(self._blocks.num_reads)]  # of numbers alone: nothing for a garbage collector
+        return ConcurrentVentilator(read, work, iterations=1, max_ventilation_queue_size=_QUEUED)
 
     def in_order(self) -> Iterator[None]:
         """Once for each row group of the list, in the list's order, when its rows have been placed: whichever thread was first."""
         early: dict[int, FeedError | None] = {}
-        for number in range(len(self._blocks.reads)):
+        for number in range(self._blocks.num_reads):
             while number not in early:
                 ready, failed = self._next_result()
                 early[ready] = failed

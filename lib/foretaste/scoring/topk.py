@@ -140,7 +140,7 @@ class Catalogue:
 
 def _in_tiles(scores: Tensor, items: Tensor) -> Tensor:
     """(B, n) of these items, from (tiles, B, TILE)."""
-    return scores[items // TILE, torch.arange(len(items))[:, None], items % TILE]
+    return scores[items // TILE, torch.arange(len(items), device=items.device)[:, None], items % TILE]
 
 
 def _of_groups(tile: Tensor) -> Tensor:
