@@ -24,9 +24,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
-# Each query runs once, on a few rows: to compile it costs more than to interpret it. Tests that start a cluster or a job do as users do.
+# Each query runs once, on a few rows: to compile it costs more than to interpret it, and to plan it again at each stage more than that
+# gains. The JVM itself compiles what it can: planning is most of what it does. Tests that start a cluster or a job do as users do.
 QUICK = {
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC",
+    "spark.sql.adaptive.enabled": "false",
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
 }

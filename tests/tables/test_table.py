@@ -70,12 +70,12 @@ def test_replace_where_leaves_the_rest(spark: SparkSession, warehouse: Warehouse
     assert rows_of(warehouse) == {("a", 1), ("b", 7)}
 
 
-def test_changed_keys_since_a_version(spark: SparkSession, warehouse: Warehouse) -> None:
-    warehouse.append(STOCK, stock(spark, ("a", 1)))
-    before = warehouse.version(STOCK)
-    assert warehouse.changed_keys(STOCK, ["item"], before).count() == 0
-    warehouse.append(STOCK, stock(spark, ("b", 2)))
-    assert [row.item for row in warehouse.changed_keys(STOCK, ["item"], before).collect()] == ["b"]
+@pytest.mark.parametrize(("since", "until", "items"), [(1, 1, []), (1, 2, ["b"]), (2, 3, ["c"]), (1, 3, ["b", "c"])])
+def test_changed_keys_between_two_versions(spark: SparkSession, warehouse: Warehouse, since: int, until: int, items: list[str]) -> None:
+    """Version 0 is the empty table."""
+    for item in "abc":
+        warehouse.append(STOCK, stock(spark, (item, 1)))
+    assert sorted(row.item for row in warehouse.changed_keys(STOCK, ["item"], since, until).collect()) == items
 
 
 @pytest.mark.parametrize("row", [("a", -1), (None, 1)], ids=["CHECK", "NOT NULL"])
@@ -137,7 +137,7 @@ def test_an_annex_reads_the_shared_table_and_writes_its_own(warehouse: Warehouse
     sharing, alone = warehouse.annex("folds/1", STOCK), warehouse.annex("folds/2")
     assert sharing.exists(STOCK)
     assert rows_of(sharing) == {("tea", 1)}
-    assert sharing.changed_keys(STOCK, ["item"], since=0).collect() == [("tea",)]
+    assert sharing.changed_keys(STOCK, ["item"], since=0, until=1).collect() == [("tea",)]
     for write in (sharing.append, sharing.overwrite, sharing.upsert):
         with pytest.raises(TableError, match="another warehouse's, to be read only"):
             write(STOCK, stock(warehouse.spark, ("tea", 2)))
@@ -159,7 +159,8 @@ def test_rows_of_what_was_touched_become_the_new_ones_and_equal_ones_are_not_wri
     touched = spark.createDataFrame([("a",), ("b",), ("c",), ("d",)], "item string")
     assert warehouse.replace_rows_of(STOCK, stock(spark, ("a", 7), ("b", 2), ("d", 4)), touched, {"events": 1}) == 2
     assert rows_of(warehouse) == {("a", 7), ("b", 2), ("d", 4), ("e", 5)}
-    assert {row.item for row in warehouse.changed_keys(STOCK, ["item"], warehouse.version(STOCK) - 1).collect()} == {"a", "c", "d"}
+    last = warehouse.version(STOCK)
+    assert {row.item for row in warehouse.changed_keys(STOCK, ["item"], last - 1, last).collect()} == {"a", "c", "d"}
     assert warehouse.built_from(STOCK) == {"events": 1}
 
 

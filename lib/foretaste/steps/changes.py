@@ -14,16 +14,19 @@ def identity(warehouse: Warehouse, table: Table) -> str:
     return str(warehouse.delta(table).detail().select("id").head()[0])  # type: ignore[index]
 
 
-def changes_since(warehouse: Warehouse, table: Table, key: Sequence[str], before: Mapping[str, object]) -> DataFrame | None:
-    """The distinct keys of rows that changed since the version that `before` (a built_from) names, cached on disk.
+def changes_since(
+    warehouse: Warehouse, table: Table, key: Sequence[str], before: Mapping[str, object], now: Mapping[str, object]
+) -> DataFrame | None:
+    """The distinct keys of rows that changed between the versions that `before` and `now` name (each a built_from), cached on disk.
 
     None where that is not known: the table is another one now, or its change feed was cleaned up.
     """
-    since = before.get(table.name)
-    if not isinstance(since, int) or before.get(f"{table.name}_id") != identity(warehouse, table) or since > warehouse.version(table):
+    since, until = before.get(table.name), now[table.name]
+    same_table = before.get(f"{table.name}_id") == now[f"{table.name}_id"]
+    if not isinstance(since, int) or not isinstance(until, int) or not same_table or since > until:
         return None
     try:
-        changes = warehouse.changed_keys(table, key, since).persist()
+        changes = warehouse.changed_keys(table, key, since, until).persist()
         changes.count()  # the files of the feed are opened here, and may be gone
     except (PySparkException, Py4JJavaError):
         return None

@@ -70,7 +70,7 @@ def _sequence(warehouse: Warehouse, settings: Settings) -> StepReport:
     controlled = _controlled(warehouse, sessions)
     built_from["controlled"] = controlled
     splits = sequences.bounds(sessions, wanted)
-    changes = _changes(warehouse, before, splits.until) if before.get("settings") == built_from["settings"] else None
+    changes = _changes(warehouse, before, built_from, splits.until) if before.get("settings") == built_from["settings"] else None
     words = _vocabulary(warehouse, sessions, wanted, splits, before, changes)
     built_from |= {"vocabulary": warehouse.version(VOCABULARY), "splits": json.loads(json.dumps(asdict(splits), default=str))}
     warnings = quality.unknown_items(sessions, words, settings.quality.unknown_items)
@@ -100,9 +100,9 @@ def _reason(before: Mapping[str, object], now: Mapping[str, object]) -> str:
     return f"{' and '.join(changed)} changed" if changed else "what changed in sessions is not known any more"
 
 
-def _changes(warehouse: Warehouse, before: Mapping[str, object], until: datetime) -> _Changes | None:
+def _changes(warehouse: Warehouse, before: Mapping[str, object], now: Mapping[str, object], until: datetime) -> _Changes | None:
     known = before.get("splits")
-    changed = changes_since(warehouse, SESSIONS, ["user_id", "started_at"], before)
+    changed = changes_since(warehouse, SESSIONS, ["user_id", "started_at"], before, now)
     if changed is None or not isinstance(known, dict) or set(known) != {field.name for field in fields(Bounds)}:
         return None
     started = F.unix_micros("started_at")

@@ -33,7 +33,7 @@ def sessionize(warehouse: Warehouse, settings: Settings) -> StepReport:
     elif changed:
         warehouse.overwrite(SESSIONS, sessions.build(events, settings.sessions), built_from)
         note = f"all sessions written anew: the {' and '.join(changed)} changed" if before else "all sessions written"
-    elif (moments := changes_since(warehouse, EVENTS, ["user_id", "event_time"], before)) is None:
+    elif (moments := changes_since(warehouse, EVENTS, ["user_id", "event_time"], before, built_from)) is None:
         warehouse.overwrite(SESSIONS, sessions.build(events, settings.sessions), built_from)
         note = "all sessions written anew: what changed in events is not known any more"
     else:

@@ -147,12 +147,12 @@ class Warehouse:
         """The newest version's number."""
         return int(self.delta(table).history(1).select("version").head()[0])  # type: ignore[index]
 
-    def changed_keys(self, table: Table, key: Sequence[str], since: int) -> DataFrame:
-        """The distinct keys of rows that were inserted, updated or deleted after version `since` (needs `change_feed`)."""
-        if since >= self.version(table):
+    def changed_keys(self, table: Table, key: Sequence[str], since: int, until: int) -> DataFrame:
+        """The distinct keys of rows that were inserted, updated or deleted after version `since`, up to `until` (needs `change_feed`)."""
+        if since >= until:
             return self.read(table).select(*key).limit(0)
         # The table's own reader takes a name or a path, depending on where the table lies.
-        reader = self.spark.read.option("readChangeFeed", "true").option("startingVersion", since + 1)
+        reader = self.spark.read.option("readChangeFeed", "true").option("startingVersion", since + 1).option("endingVersion", until)
         changes = reader.table(self.identifier(table)) if self.settings.catalog else reader.format("delta").load(self._folder(table))
         return changes.select(*key).distinct()
 
