@@ -3,10 +3,12 @@
 python bench/ranks.py --events 1000000 --rounds 5
 
 Both are started by horovodrun and read through the feed; the global batch is the same, so that two ranks have half of it each. Told are
-sequences a second of an epoch's steps, without start-up and judging, and how much of that time was waiting for rows. First the losses of
-both are compared, and to be comparable they are without dropout. Events are made up (bench/made_events.py).
+sequences a second of an epoch's steps, without start-up and judging, and how much of that time was waiting for rows. The losses of both are
+compared, and to be comparable they are without dropout. A third side tells what the machine allows: two fits side by side, each of half the
+rows a step, which exchange nothing. Events are made up (bench/made_events.py).
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -21,8 +23,9 @@ from foretaste.steps.sequence import sequence
 from foretaste.steps.sessionize import sessionize
 from foretaste.tasks import TASKS
 from foretaste.training.launch import launch
+from foretaste.training.plan import Plan
 
-ONE, TWO = "one rank", "two ranks"
+ONE, TWO, APART = "one rank", "two ranks", "two that exchange nothing"
 
 
 def main(
@@ -41,10 +44,14 @@ def main(
     for step in (sessionize, sequence):
         step(warehouse, settings)
     loss = {"name": "sampled_softmax", "negatives": {"number": negatives}} if negatives else {}
-    fit = FitSettings.model_validate({"epochs": 1, "batch_size": batch_size, "max_steps": steps, "loss": loss})
-    chosen = TaskSettings(model=ModelSettings.model_validate({"name": network, "size": size, "dropout": 0.0}), fit=fit)
     task = TASKS["interest"]
-    plan = replace(planned(warehouse, settings, task, chosen, versions_of(warehouse, task)), valid=None)
+
+    def plan_of(rows: int) -> Plan:
+        fit = FitSettings.model_validate({"epochs": 1, "batch_size": rows, "max_steps": steps, "loss": loss})
+        chosen = TaskSettings(model=ModelSettings.model_validate({"name": network, "size": size, "dropout": 0.0}), fit=fit)
+        return replace(planned(warehouse, settings, task, chosen, versions_of(warehouse, task)), valid=None)
+
+    plan, half = plan_of(batch_size), plan_of(batch_size // 2)
     warehouse.spark.stop()  # its JVM is to take no core
     waiting: Figures = {ONE: [], TWO: []}
     losses: dict[str, float] = {}
@@ -57,14 +64,23 @@ def main(
         losses[side] = epoch["loss"]
         return epoch["sequences_per_s"]
 
-    rates = in_turn({ONE: lambda _: pace(ONE, 1), TWO: lambda _: pace(TWO, 2)}, rounds, "sequences/s")
+    def apart(number: int) -> float:
+        training = TrainingSettings(launcher="horovodrun", workers=1, threads=1, resume=False)
+        fitted = launch(replace(half, folder=f"{half.folder}-apart-{number}"), training, report=lambda line: None)
+        return fitted.history[0]["sequences_per_s"]
+
+    with ThreadPoolExecutor(2) as pool:
+        sides = {ONE: lambda _: pace(ONE, 1), TWO: lambda _: pace(TWO, 2), APART: lambda _: sum(pool.map(apart, range(2)))}
+        rates = in_turn(sides, rounds, "sequences/s")
     if abs(losses[ONE] - losses[TWO]) > 1e-3:
         raise SystemExit(f"the losses differ: {losses}")
     tell(f"{network} {size}, {batch_size} rows a step, {steps} steps; loss {losses[ONE]:.4f} and {losses[TWO]:.4f}", rates, "sequences/s")
     tell("waiting for rows", {side: [100 * share for share in shares] for side, shares in waiting.items()}, "%")
     middle, told = ratio(rates, TWO, ONE)
     console.print(f"two ranks take {told} times as many sequences a second as one")
-    keep(out, "ranks", network=network, size=size, sequences_per_s=rates, waiting=waiting, ratio=middle)
+    most, told = ratio(rates, APART, ONE)
+    console.print(f"two fits that exchange nothing take {told} times as many: what this machine allows")
+    keep(out, "ranks", network=network, size=size, sequences_per_s=rates, waiting=waiting, ratio=middle, ratio_apart=most)
 
 
 if __name__ == "__main__":

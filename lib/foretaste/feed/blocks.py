@@ -33,10 +33,14 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """A section in blocks of so many steps, the last one maybe of fewer, and where its blocks and reads begin among all."""
+    """A section in blocks of so many steps, the last one maybe of fewer.
+
+    reads: (reads, fields of `Read`); first_block, first_read: where its blocks and reads begin among all
+    """
 
     section: Section
     steps_at_once: int
+    reads: NDArray[np.int64]
     first_block: int
     first_read: int
 
@@ -49,16 +53,16 @@ class Blocks:
         self.num_reads = 0
         self._order = order
         self._parts: list[_Part] = []
-        self._reads: list[NDArray[np.int64]] = []  # of each part
         for section in sections:
             at_once = max(1, BLOCK_ROWS // section.share)
-            self._parts.append(_Part(section=section, steps_at_once=at_once, first_block=len(self.blocks), first_read=self.num_reads))
-            self._reads.append(order.reads(section, at_once))
+            reads = order.reads(section, at_once)
+            first = {"first_block": len(self.blocks), "first_read": self.num_reads}
+            self._parts.append(_Part(section=section, steps_at_once=at_once, reads=reads, **first))
             starts = np.arange(0, section.num_steps, at_once)
-            needed = self.num_reads + np.searchsorted(self._reads[-1][:, _BLOCK], np.arange(len(starts)), side="right")
+            needed = self.num_reads + np.searchsorted(reads[:, _BLOCK], np.arange(len(starts)), side="right")
             for start, num_reads in zip(starts.tolist(), needed.tolist(), strict=True):
                 self.blocks.append(Block(num_steps=min(at_once, section.num_steps - start), share=section.share, num_reads=num_reads))
-            self.num_reads += len(self._reads[-1])
+            self.num_reads += len(reads)
         self._lock = threading.Lock()
         self._filled: dict[int, Columns] = {}  # a block's number → what is there of it
 
@@ -89,10 +93,8 @@ class Blocks:
             yield {name: column[step] for name, column in columns.items()}
 
     def _read(self, number: int) -> tuple[_Part, Read]:
-        for part, reads in zip(reversed(self._parts), reversed(self._reads), strict=True):
-            if number >= part.first_read:
-                return part, Read(*reads[number - part.first_read].tolist())
-        raise IndexError(number)
+        part = next(part for part in reversed(self._parts) if number >= part.first_read)
+        return part, Read(*part.reads[number - part.first_read].tolist())
 
     def _block(self, number: int, columns: Columns) -> Columns:
         """(steps, share, …) each; made for whoever comes first."""
