@@ -173,7 +173,7 @@ class Order:
 
         (reads, fields of `Read`): a large table has so many that an object for each would be most of the time to the first batch.
         """
-        found = [np.empty((len(Read._fields), 0), np.int64)]
+        found = []
         for number, lane in enumerate(section.lanes):
             end = lane.start + (section.num_steps - 1) * lane.stride + lane.width
             low, high = np.searchsorted(self.bounds, [lane.start + 1, end])
@@ -182,7 +182,7 @@ class Order:
             first, last = counts[:-1], counts[1:]
             read = np.stack([places, np.full_like(places, number), first // (lane.width * steps_at_once), first, last])
             found.append(read[:, first < last])
-        reads = np.concatenate(found, axis=1)
+        reads: NDArray[np.int64] = np.concatenate(found, axis=1)
         place, lane_number, block = reads[:3]
         return reads[:, np.lexsort((place, lane_number, block))].T
 
