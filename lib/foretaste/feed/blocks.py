@@ -56,8 +56,8 @@ class Blocks:
         for section in sections:
             at_once = max(1, BLOCK_ROWS // section.share)
             reads = order.reads(section, at_once)
-            first = {"first_block": len(self.blocks), "first_read": self.num_reads}
-            self._parts.append(_Part(section=section, steps_at_once=at_once, reads=reads, **first))
+            part = _Part(section=section, steps_at_once=at_once, reads=reads, first_block=len(self.blocks), first_read=self.num_reads)
+            self._parts.append(part)
             starts = np.arange(0, section.num_steps, at_once)
             needed = self.num_reads + np.searchsorted(reads[:, _BLOCK], np.arange(len(starts)), side="right")
             for start, num_reads in zip(starts.tolist(), needed.tolist(), strict=True):
