@@ -5,7 +5,7 @@ python bench/ranks.py --events 1000000 --rounds 5
 Both are started by horovodrun and read through the feed; the global batch is the same, so that two ranks have half of it each. Told are
 sequences a second of an epoch's steps, without start-up and judging, and how much of that time was waiting for rows. The losses of both are
 compared, and to be comparable they are without dropout. A third side tells what the machine allows: two fits side by side, each of half the
-rows a step, which exchange nothing. Events are made up (bench/made_events.py).
+rows a step, which exchange nothing and keep to no cores of their own. Events are made up (bench/made_events.py).
 """
 
 from concurrent.futures import ThreadPoolExecutor
