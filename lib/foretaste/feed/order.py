@@ -171,7 +171,7 @@ class Order:
     def reads(self, section: Section, steps_at_once: int) -> NDArray[np.int64]:
         """The section's row groups in the order in which they are needed, if `steps_at_once` steps are put together, lane after lane.
 
-        (reads, fields of `Read`): a large table has so many that an object for each would be most of the time to the first batch.
+        (reads, fields of `Read`): a large table has so many that objects would set off Python's garbage collector before the first batch.
         """
         found = []
         for number, lane in enumerate(section.lanes):
