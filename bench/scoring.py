@@ -48,18 +48,25 @@ def main(
     users: Annotated[int, typer.Option(help="how many")] = 1_000_000,
     fewer: Annotated[int, typer.Option(help="how many, for the memory of a worker; 0: not asked")] = 100_000,
     items: Annotated[int, typer.Option(help="of the catalogue, at most")] = 50_000,
-    rounds: Annotated[int, typer.Option(help="of both, in turn")] = 2,
+    rounds: Annotated[int, typer.Option(help="of both, in turn; 0: one, without warming up")] = 2,
     folder: Annotated[Path, typer.Option(help="where events and warehouses go")] = Path("warehouse/bench"),
     out: Annotated[Path | None, typer.Option(help="a JSON file for the figures")] = None,
 ) -> None:
-    memory = {f"{number:,} users": [_worker(folder, number, items)] for number in (fewer, users) if fewer}
+    memory = {f"{number:,} users": [0.0] for number in (fewer, users)}
+    if fewer:
+        few, of_few = _shop(folder, fewer, items)
+        few, of_few = _anew(few, folder, fewer, items)
+        with _watched(memory[f"{fewer:,} users"]):
+            score(few, of_few)
     warehouse, chosen = _shop(folder, users, items)
     codes, lengths = _histories(warehouse, chosen, Path(warehouse.path) / "histories")
     network = _Plain(registry.load(warehouse.path, "interest"))
+    warehouse, chosen = _anew(warehouse, folder, users, items)
 
     def foretaste(_: int) -> float:
         started = time.monotonic()
-        score(warehouse, chosen)
+        with _watched(memory[f"{users:,} users"]):
+            score(warehouse, chosen)
         return len(codes) / (time.monotonic() - started)
 
     def plain(_: int) -> float:
@@ -92,21 +99,17 @@ def _shop(folder: Path, users: int, items: int) -> tuple[Warehouse, Settings]:
     return warehouse, chosen
 
 
-def _worker(folder: Path, users: int, items: int) -> float:
-    """The most megabytes that a Python worker ever held while it scored so many users: of a new Spark, whose workers did nothing before."""
-    warehouse, chosen = _shop(folder, users, items)
+def _anew(warehouse: Warehouse, folder: Path, users: int, items: int) -> tuple[Warehouse, Settings]:
+    """The same shop in a new Spark, whose Python workers did nothing before."""
     warehouse.spark.stop()
-    warehouse, chosen = _shop(folder, users, items)
-    with _watched() as most:
-        score(warehouse, chosen)
-    warehouse.spark.stop()
-    return most[0]
+    return _shop(folder, users, items)
 
 
 @contextmanager
-def _watched() -> Iterator[list[float]]:
-    """What Linux says was the most memory (resident) of any process below this one that runs Python; asked several times a second."""
-    most, ended = [0.0], threading.Event()
+def _watched(most: list[float]) -> Iterator[None]:
+    """Raises `most` to what Linux says was the most memory (resident, MB) of any process below this one that runs Python; asked several
+    times a second."""
+    ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(0.3):
@@ -119,7 +122,7 @@ def _watched() -> Iterator[list[float]]:
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield most
+        yield
     finally:
         ended.set()
         thread.join()

@@ -39,7 +39,7 @@ from foretaste.training.loop import fitted_network
 from foretaste.training.plan import Fitted, Plan
 
 THEIRS = {"gru": "GRU4Rec", "transformer": "SASRec"}
-WIDTH, LEARNING_RATE = 64, 1e-3
+WIDTH = 64
 
 
 def main(
@@ -52,11 +52,12 @@ def main(
     quality: Annotated[bool, typer.Option(help="fit both until they get no better, too")] = True,
     epochs: Annotated[int, typer.Option(help="at most, for quality")] = 60,
     patience: Annotated[int, typer.Option(help="epochs without a better one")] = 4,
+    learning_rate: Annotated[float, typer.Option(help="of both, AdamW's and Adam's")] = 1e-3,
     seed: Annotated[int, typer.Option()] = 1,
     folder: Annotated[Path, typer.Option(help="where warehouse and RecBole's files go")] = Path("warehouse/bench/training"),
     out: Annotated[Path | None, typer.Option(help="a JSON file for the figures")] = None,
 ) -> None:
-    plan, test = _plan(path, folder, network, batch_size, seed)
+    plan, test = _plan(path, folder, network, batch_size, learning_rate, seed)
     targets = _for_recbole(path, folder / "recbole-data" / "shop")
     their_batch = round(batch_size * targets / plan.train.num_rows)
     theirs = THEIRS[network]
@@ -68,7 +69,7 @@ def main(
 
     def their_run(number: int, wait: int) -> Any:
         side = Path(__file__).with_name("recbole_side.py").resolve()
-        told = (theirs, (folder / "recbole-data").resolve(), number, wait, their_batch, threads, WIDTH, seed, LEARNING_RATE)
+        told = (theirs, (folder / "recbole-data").resolve(), number, wait, their_batch, threads, WIDTH, seed, learning_rate)
         command = [str(recbole.absolute()), str(side), *map(str, told)]
         ended = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=None if wait else subprocess.DEVNULL, check=True)
         return json.loads(ended.stdout.decode().strip().splitlines()[-1])
@@ -105,7 +106,7 @@ def main(
     keep(out, "training", network=network, targets_per_s=rates, recall=recalls, ratio=middle)
 
 
-def _plan(path: Path, folder: Path, network: str, batch_size: int, seed: int) -> tuple[Plan, Pin]:
+def _plan(path: Path, folder: Path, network: str, batch_size: int, learning_rate: float, seed: int) -> tuple[Plan, Pin]:
     """What to fit, and the rows to test it by."""
     overrides = [
         f"warehouse.path={folder}",
@@ -120,7 +121,7 @@ def _plan(path: Path, folder: Path, network: str, batch_size: int, seed: int) ->
         step(warehouse, chosen)
     sizes = {"gru": {"hidden": [WIDTH], "dropout": 0.3}, "transformer": {"layers": 2, "heads": 2, "dropout": 0.5, "position": "learned"}}
     model = ModelSettings.model_validate({"name": network, "embedding": WIDTH, **sizes[network]})
-    fit = FitSettings(batch_size=batch_size, learning_rate=LEARNING_RATE)
+    fit = FitSettings(batch_size=batch_size, learning_rate=learning_rate)
     task = TASKS["interest"]
     plan = planned(warehouse, chosen, task, TaskSettings(model=model, fit=fit), versions_of(warehouse, task))
     test = pin(warehouse, "test", task.judged_cut(chosen.sequences.judged_cut), plan.train.version)

@@ -69,33 +69,22 @@ class ModelScorer:
         """
         if self.stored.head != "items":
             raise ModelError("this model ranks no items", where=self.where, fix="Ask for its probability.")
-        if shortlists is not None:
-            return self._best_listed(shortlists, batch, k, left_out)
         with torch.inference_mode():
-            best = [
-                self._best(part, k, left_out and left_out.of_rows(start, start + self.batch_size))
-                for start, part in zip(range(0, len(batch.length), self.batch_size), self._parts(batch), strict=True)
-            ]
-        probabilities = torch.cat([found[1] for found in best]).numpy()
-        self._refuse_nan(probabilities)
-        return torch.cat([found[0] for found in best]).numpy(), probabilities
-
-    def _best_listed(
-        self, shortlists: Shortlists, batch: Batch[NDArray[Any]], k: int, left_out: LeftOut | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """As `top_k`, all rows at once: the more there are, the more share a list."""
-        with torch.inference_mode():
-            best = partial(shortlists.best, torch.from_numpy(self.tastes(batch)), left_out=left_out)
-            indices, probabilities = _varied(best, k, left_out)
+            if self.catalogue is not None:
+                ranking = self.catalogue if shortlists is None else shortlists
+                best = partial(ranking.best, torch.from_numpy(self.tastes(batch)), left_out=left_out)
+                indices, probabilities = _varied(best, k, left_out)
+            else:
+                found = [
+                    self._best(part, k, left_out and left_out.of_rows(start, start + self.batch_size))
+                    for start, part in zip(range(0, len(batch.length), self.batch_size), self._parts(batch), strict=True)
+                ]
+                indices, probabilities = (torch.cat(tensors) for tensors in zip(*found, strict=True))
         self._refuse_nan(probabilities.numpy())
         return indices.numpy(), probabilities.numpy()
 
     def _best(self, part: Batch[Tensor], k: int, left_out: LeftOut | None) -> tuple[Tensor, Tensor]:
-        if self.catalogue is not None and isinstance(self.network, Model):
-            best = partial(self.catalogue.best, self.network.represent(part), left_out=left_out)
-        else:
-            best = partial(best_of, self.network.score(part), left_out=left_out)
-        return _varied(best, k, left_out)
+        return _varied(partial(best_of, self.network.score(part), left_out=left_out), k, left_out)
 
     def about(self, batch: Batch[NDArray[Any]], position: NDArray[np.int64]) -> tuple[NDArray[np.float64], OfTargets]:
         """The (n, k) scores of these items, and what gives them for rows that differ from these in something. Up to a constant of the row.
@@ -161,7 +150,7 @@ class ModelScorer:
     def probability(self, batch: Batch[NDArray[Any]]) -> NDArray[np.float64]:
         """(n,) of a binary model: sigmoid(slope * logit + intercept). Of an uplift the difference of two of them, as it is."""
         with torch.inference_mode():
-            scores = torch.cat([self.score(part) for part in self._parts(batch)])
+            scores = self._of_rows(batch, self.score)
         probabilities: NDArray[np.float64] = (scores.double() if self.stored.head == "uplift" else torch.sigmoid(scores)).numpy()
         self._refuse_nan(probabilities)
         return probabilities
@@ -171,7 +160,7 @@ class ModelScorer:
         if self.catalogue is None or not isinstance(self.network, Model):
             raise ModelError("this model has no item vectors", where=self.where, fix="Leave scoring.shortlists out.")
         with torch.inference_mode():
-            found: NDArray[np.float32] = torch.cat([self.network.represent(part) for part in self._parts(batch)]).numpy()
+            found: NDArray[np.float32] = self._of_rows(batch, self.network.represent).numpy()
         return found
 
     def latents(self, batch: Batch[NDArray[Any]]) -> NDArray[np.float32]:
@@ -179,7 +168,7 @@ class ModelScorer:
         if not isinstance(self.network, Variational):
             raise ModelError("this model has no latent numbers", where=self.where, fix="Train a vae or mult_vae.")
         with torch.inference_mode():
-            found: NDArray[np.float32] = torch.cat([self.network.latents(part) for part in self._parts(batch)]).numpy()
+            found: NDArray[np.float32] = self._of_rows(batch, self.network.latents).numpy()
         return found
 
     def knows_nothing(self, batch: Batch[NDArray[Any]]) -> NDArray[np.bool_]:
@@ -192,10 +181,17 @@ class ModelScorer:
     def where(self) -> str:
         return f"{self.stored.name} version {self.stored.version}"
 
-    def _parts(self, batch: Batch[NDArray[Any]]) -> Iterator[Batch[Tensor]]:
-        """The batch in parts of batch_size rows, as tensors."""
+    def _of_rows(self, batch: Batch[NDArray[Any]], function: Callable[[Batch[Tensor]], Tensor]) -> Tensor:
+        """(n, …): what `function` makes of each row, batch_size rows at a time. Rows of like length go together: less is padding then."""
+        order = np.argsort(batch.length, kind="stable")
+        found = torch.cat([function(part) for part in self._parts(batch, order)])
+        return torch.empty_like(found).index_copy_(0, torch.from_numpy(order), found)
+
+    def _parts(self, batch: Batch[NDArray[Any]], order: NDArray[np.int64] | None = None) -> Iterator[Batch[Tensor]]:
+        """The batch in parts of batch_size rows, in its order or in that one, as tensors."""
         for start in range(0, len(batch.length), self.batch_size):
-            yield batch.map(partial(_rows, start=start, stop=start + self.batch_size))
+            rows = slice(start, start + self.batch_size) if order is None else order[start : start + self.batch_size]
+            yield batch.map(partial(_rows, rows=rows))
 
     def _refuse_nan(self, probabilities: NDArray[np.float64]) -> None:
         if np.isnan(probabilities).any():
@@ -211,8 +207,8 @@ def rows_at_once(num_items: int) -> int:
     return max(1, MOST_SCORES // num_items)
 
 
-def _rows(array: NDArray[Any], start: int, stop: int) -> Tensor:
-    return torch.tensor(array[start:stop])  # a copy: Arrow's memory is read-only, and torch would warn
+def _rows(array: NDArray[Any], rows: slice | NDArray[np.int64]) -> Tensor:
+    return torch.tensor(array[rows])  # a copy: Arrow's memory is read-only, and torch would warn
 
 
 def without_history(batch: Batch[NDArray[Any]]) -> NDArray[np.bool_]:
