@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -48,8 +49,8 @@ def test_batches_equal_a_full_rebuild_and_touch_only_what_they_change(warehouse:
     assert equal(SESSIONS, warehouse, rebuilt)
 
 
-@pytest.mark.parametrize("bots", [None, {"burst": 3, "most_per_minute": 0.2}])
-def test_any_new_events_change_what_a_full_rebuild_changes(warehouse: Warehouse, tmp_path: Path, bots: dict[str, float] | None) -> None:
+@pytest.mark.parametrize("others", [{}, {"most_events": 2}, {"bots": {"burst": 3, "most_per_minute": 0.2}}])
+def test_any_new_events_change_what_a_full_rebuild_changes(warehouse: Warehouse, tmp_path: Path, others: dict[str, Any]) -> None:
     """400 users with up to 12 events each, at whole tens of minutes and under two hints, so that moments, pauses and hints meet;
     then up to 3 more each, anywhere. A pause is one of more than 30 minutes. Chance rarely makes a session that begins as another ends and
     is then grown from its far end: two users have such.
@@ -58,7 +59,7 @@ def test_any_new_events_change_what_a_full_rebuild_changes(warehouse: Warehouse,
     right = [("right", 0, "1"), ("right", 25, "1"), ("right", 50, "1"), ("right", 50, "2"), ("right", 60, "2")]
     planted = {12: [*left, *right], 3: [("left", 55, "2"), ("right", -5, "1")]}
     choose = random.Random(1)
-    settings = Settings.model_validate({"sessions": {"gap": "30min", "bots": bots}})
+    settings = Settings.model_validate({"sessions": {"gap": "30min", **others}})
     for most in (12, 3):
         events = [
             (f"{user}", 10 * choose.randrange(40), choose.choice(["1", "2", None]))
@@ -66,7 +67,7 @@ def test_any_new_events_change_what_a_full_rebuild_changes(warehouse: Warehouse,
             for _ in range(choose.randrange(most + 1))
         ]
         rows = [
-            (user, "tea", "view", after(minute), hint, 1.0, None, "t", None, "shop", f"{most} {number}", None)
+            (user, f"tea {most} {number}", "view", after(minute), hint, 1.0, None, "t", None, "shop", f"{most} {number}", None)
             for number, (user, minute, hint) in enumerate([*events, *planted[most]])
         ]
         warehouse.insert_new(EVENTS, warehouse.spark.createDataFrame(rows, EVENTS.ddl))

@@ -72,6 +72,20 @@ def test_a_change_of_the_sources_own_session_closes_one(spark: SparkSession) -> 
     assert ids.distinct().count() == 4
 
 
+def test_a_session_of_more_events_than_a_row_takes_is_cut(spark: SparkSession) -> None:
+    """Parts of three at most. Those of ann's at noon are alike but for their items, and have ids of their own all the same."""
+    events: list[Event] = [("ann", 0, None, f"{place}", "shop") for place in range(7)]
+    events += [("bob", minute, None, f"b{minute}", "shop") for minute in (0, 10, 20, 60, 70)]
+    parts = [("ann", ["0", "1", "2"]), ("ann", ["3", "4", "5"]), ("ann", ["6"]), ("bob", ["b0", "b10", "b20"]), ("bob", ["b60", "b70"])]
+    assert sorted(cut(spark, events, most_events=3)) == parts
+    built = sessions.build(events_of(spark, events), SessionSettings(most_events=3))
+    assert built.select("user_id", "session_id").distinct().count() == len(parts)
+    of_bob = built.where("user_id = 'bob'").select("session_id")
+    assert of_bob.exceptAll(sessions.build(events_of(spark, events), SessionSettings()).select("session_id")).isEmpty()  # none was cut
+    bots = {"most_events": 3, "burst": 100}
+    assert cut(spark, events, most_events=3, bots=bots) == [("bob", ["b0", "b10", "b20"]), ("bob", ["b60", "b70"])]  # all of ann's
+
+
 def test_sessions_at_one_moment_have_ids_of_their_own(spark: SparkSession) -> None:
     events: list[Event] = [("ann", 0, hint, f"{place}", "shop") for place, hint in enumerate([None, "", "x"])]
     built = sessions.build(events_of(spark, events), SessionSettings())
@@ -85,16 +99,16 @@ def test_ties_are_told_apart_by_event_id_and_source(spark: SparkSession) -> None
     assert [row.item_id for row in sessions.build(priced, SessionSettings()).collect()] == [["a@shop", "a@till", "b@shop"]]
 
 
-def test_a_hundred_thousand_events_in_an_hour(spark: SparkSession) -> None:
+def test_a_hundred_thousand_events_in_an_hour_are_ten_rows(spark: SparkSession) -> None:
     at = F.timestamp_millis(F.lit(1714564800000) + F.col("id") * 36)
     burst = spark.range(100_000).select(F.lit("bot").alias("user_id"), at.alias("event_time"), F.lpad("id", 6, "0").alias("event_id"))
     others = {"item_id": F.col("event_id"), "event_type": F.lit("view"), "source": F.lit("shop"), "price": F.lit(1.0)}
     events = burst.withColumns(others | {name: F.lit(None).cast("string") for name in ("session_hint", "category", "campaign_id")})
     built = sessions.build(events, SessionSettings()).select("num_events", F.array_sort("item_id") == F.col("item_id"))
-    assert [tuple(row) for row in built.collect()] == [(100_000, True)]
+    assert [tuple(row) for row in built.collect()] == 10 * [(10_000, True)]
 
 
-def reference(events: list[Event], gap: float, use_hint: bool) -> list[tuple[str, list[str]]]:
+def reference(events: list[Event], gap: float, use_hint: bool, most_events: int) -> list[tuple[str, list[str]]]:
     """Ten lines that a reader believes."""
     found: list[tuple[str, list[str]]] = []
     previous: Event | None = None
@@ -105,7 +119,7 @@ def reference(events: list[Event], gap: float, use_hint: bool) -> list[tuple[str
         else:
             found.append((event[0], [event[3]]))
         previous = event
-    return sorted(found)
+    return sorted((user, ids[start : start + most_events]) for user, ids in found for start in range(0, len(ids), most_events))
 
 
 @hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -116,6 +130,7 @@ def reference(events: list[Event], gap: float, use_hint: bool) -> list[tuple[str
     use_hint=st.booleans(),
     num_partitions=st.integers(1, 5),
     batch_size=st.integers(1, 9),
+    most_events=st.sampled_from([1, 2, 3, 10_000]),
     order=st.randoms(use_true_random=False),
 )
 def test_any_events_in_any_order_and_partitioning(
@@ -124,17 +139,19 @@ def test_any_events_in_any_order_and_partitioning(
     use_hint: bool,
     num_partitions: int,
     batch_size: int,
+    most_events: int,
     order: Any,
 ) -> None:
     events: list[Event] = [(user, minute, hint, f"{place:02}", "shop") for place, (user, minute, hint) in enumerate(drawn)]
     order.shuffle(events)
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", batch_size)  # a session may lie in many Arrow batches
     try:
-        built = sessions.build(events_of(spark, events).repartition(num_partitions), SessionSettings(gap="10min", use_hint=use_hint))
+        chosen = SessionSettings(gap="10min", use_hint=use_hint, most_events=most_events)
+        built = sessions.build(events_of(spark, events).repartition(num_partitions), chosen)
         rows = built.select("user_id", "session_id", "item_id", "num_events").collect()
     finally:
         spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
-    assert sorted((row.user_id, row.item_id) for row in rows) == reference(events, 10, use_hint)
+    assert sorted((row.user_id, row.item_id) for row in rows) == reference(events, 10, use_hint, most_events)
     assert len({(row.user_id, row.session_id) for row in rows}) == len(rows)
     assert all(row.num_events == len(row.item_id) for row in rows)
 

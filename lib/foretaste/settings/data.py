@@ -174,12 +174,20 @@ class BotSettings(Strict):
 class SessionSettings(Strict):
     """A pause longer than `gap`, or a change of the source's own session id (where `use_hint`), closes a session.
 
+    most_events: a longer session is cut into parts of so many: a row must fit into a worker's memory, and some programs never pause
     bots: sessions that are none of a person's are left out, and counted; all are kept unless given
     """
 
     gap: Span = timedelta(minutes=30)
     use_hint: bool = True
+    most_events: int = Field(default=10_000, ge=1)
     bots: BotSettings | None = None
+
+    @model_validator(mode="after")
+    def _bots_are_told_before_they_are_cut(self) -> "SessionSettings":
+        if self.bots and self.bots.most_events > self.most_events:
+            raise ValueError("bots.most_events is above most_events, at which sessions are cut")
+        return self
 
 
 class SeriesSettings(Strict):
