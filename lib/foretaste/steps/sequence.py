@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from functools import reduce
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from foretaste.contract import FIRST_INDEX, SPLITS
@@ -82,11 +82,12 @@ def _sequence(warehouse: Warehouse, settings: Settings) -> StepReport:
         note = f"all rows written anew: {_reason(before, built_from)}" if before else "all rows written"
     else:
         note = _renew(warehouse, sessions, words, wanted, splits, changes, built_from, asked)
+    counts = warehouse.read(SEQUENCES).groupBy("split", "cut").agg(F.count("*").alias("rows")).orderBy("split", "cut").collect()
     return StepReport(
         step="sequence",
         read={"sessions": sessions.count()},
-        written={"vocabulary": words.count(), "sequences": warehouse.read(SEQUENCES).count()},
-        notes=(note, *warnings, _summary(warehouse, wanted, splits)),
+        written={"vocabulary": words.count(), "sequences": sum(row["rows"] for row in counts)},
+        notes=(note, *warnings, _summary(counts, wanted, splits)),
     )
 
 
@@ -222,8 +223,7 @@ def _num_files(warehouse: Warehouse) -> int:
     return int(warehouse.spark.conf.get("spark.sql.shuffle.partitions") or 1)
 
 
-def _summary(warehouse: Warehouse, settings: SequenceSettings, splits: Bounds) -> str:
-    counts = warehouse.read(SEQUENCES).groupBy("split", "cut").agg(F.count("*").alias("rows")).orderBy("split", "cut").collect()
+def _summary(counts: Sequence[Row], settings: SequenceSettings, splits: Bounds) -> str:
     rows = ", ".join(f"{row.split} {row['rows']:,} at {row.cut}s" for row in counts)
     if settings.protocol == "leave_one_out":
         return f"a user's last event is test, the one before it validation: {rows}"
