@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import QUICK, QUICK_EXECUTOR, Cluster
 
 ROOT = Path(__file__).parents[2]
 NUM_SESSIONS, NUM_ITEMS, START = 1500, 60, 1_396_310_400  # 1 April 2014, UTC
@@ -53,6 +53,8 @@ def submitted(cluster: Cluster, job: str, warehouse: Path, clicks: Path, *more: 
         f"spark.pyspark.python={sys.executable}",
         "spark.ui.enabled=false",
         "spark.executor.memory=1g",
+        f"spark.driver.extraJavaOptions={QUICK}",
+        f"spark.executor.extraJavaOptions={QUICK_EXECUTOR}",
     ]
     of_spark += [each for each in more if each.startswith("spark.")]
     ours = [f"warehouse.path={warehouse}", f"source.path={clicks}", "spark.shuffle_partitions=2", "sequences.rows_per_group=64"]

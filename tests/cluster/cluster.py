@@ -16,7 +16,9 @@ import pyspark
 SPARK_HOME = Path(pyspark.__file__).parent
 START_SECONDS = 60
 STOP_SECONDS = 10
-QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # they live for seconds: not worth compiling well
+QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # of a JVM that lives for seconds: not worth compiling well
+CLASSES = SPARK_HOME / "classes.jsa"  # the set-up made it; master, workers and drivers find it through spark-env.sh
+QUICK_EXECUTOR = f"{QUICK} -XX:SharedArchiveFile={CLASSES} -Xlog:cds=off -Xlog:cds+dynamic=off" if CLASSES.exists() else QUICK
 
 
 @dataclass(frozen=True)

@@ -40,12 +40,7 @@ OF_A_RUN = ("run_at", "scored_at", "model_version", "data_version", "low", "high
 
 JOB_S = 400.0
 TIMES_OUT = ("training.start_timeout=60s", "training.stall_timeout=60s")
-QUICK = (  # jobs live for seconds: not worth compiling well
-    "spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
-    "spark.executor.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
-    "spark.sql.codegen.wholeStage=false",
-    "spark.sql.codegen.factoryMode=NO_CODEGEN",
-)
+INTERPRETED = ("spark.sql.codegen.wholeStage=false", "spark.sql.codegen.factoryMode=NO_CODEGEN")  # nor worth writing code for
 
 
 Rows = dict[str, str] | None
@@ -205,7 +200,7 @@ class Faults:
     def _start(self, step: str, place: Path) -> subprocess.Popen[bytes]:
         with (place / f"{step}.log").open("ab") as log:
             return subprocess.Popen(
-                submitted(self.cluster, step, place / "warehouse", self.clicks, *QUICK, *TIMES_OUT),
+                submitted(self.cluster, step, place / "warehouse", self.clicks, *INTERPRETED, *TIMES_OUT),
                 env={**environment(), "MLFLOW_TRACKING_URI": "off"},
                 cwd=place,
                 stdout=log,
