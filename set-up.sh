@@ -192,11 +192,13 @@ point_spark_to_java() {
     [ -n "$java" ] || fail "no Java 17 runs here; run: sudo apt-get install -y openjdk-17-jre-headless"
     mkdir -p "$conf"
     cat >"$conf/spark-env.sh" <<END
-if [ -x $java/bin/java ]; then JAVA_HOME=$java; fi
-if [ -f $classes ] && [ "\$SPARK_CONF_DIR" -ef $conf ] && [ "\$(ls $conf)" = spark-env.sh ]; then
-    SPARK_CONF_DIR=$conf/none
-    SPARK_SUBMIT_OPTS="-XX:SharedArchiveFile=$classes -Xlog:cds=off -Xlog:cds+dynamic=off \${SPARK_SUBMIT_OPTS:-}"
-    SPARK_DAEMON_JAVA_OPTS="-XX:SharedArchiveFile=$classes -Xlog:cds=off -Xlog:cds+dynamic=off \${SPARK_DAEMON_JAVA_OPTS:-}"
+if [ -x "$java/bin/java" ]; then JAVA_HOME="$java"; fi
+if [ -f "$classes" ] && [ "\$SPARK_CONF_DIR" -ef "$conf" ] && [ "\$(ls "$conf")" = spark-env.sh ]; then
+    SPARK_CONF_DIR="$conf/none"
+    shared="-XX:SharedArchiveFile=$classes -Xlog:cds=off -Xlog:cds+dynamic=off"
+    SPARK_SUBMIT_OPTS="\$shared \${SPARK_SUBMIT_OPTS:-}"
+    SPARK_DAEMON_JAVA_OPTS="\$shared \${SPARK_DAEMON_JAVA_OPTS:-}"
+    unset shared
 fi
 END
 }
