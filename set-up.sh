@@ -204,7 +204,7 @@ END
 }
 
 # What a start of Spark loads is read, checked and laid out once, by starting one, and mapped into memory from then on: a small job takes a
-# third less of a processor. Where Java or JARs are others by then, the JVM sees that, and does without.
+# quarter less of a processor. Where Java or JARs are others by then, the JVM sees that, and does without.
 share_classes() {
     say "keeping what a start of Spark loads"
     rm -f "$classes"

@@ -9,6 +9,11 @@ _RESTORE = "RESTORE TABLE … TO VERSION AS OF … brings an earlier version bac
 _KNOWN: tuple[tuple[str, str, str], ...] = (
     (r"No space left on device|File too large|Disk quota exceeded", "the disk is full", "Make room; nothing of the run is visible."),
     (
+        r"UnsatisfiedLinkError: no \w+ in java\.library\.path",  # Spark's JARs bring libraries, which are unpacked there
+        "the temporary folder's disk is full, or it may not be written",
+        "Make room there, or name another by JAVA_TOOL_OPTIONS=-Djava.io.tmpdir=…; nothing of the run is visible.",
+    ),
+    (
         r"ChecksumException|is not a Parquet file|[Cc]ould not read footer|CANNOT_READ_FILE_FOOTER|FAILED_READ_FILE",
         "a file is cut short, or was changed",
         f"Bring it back from a copy, or let {_RESTORE}",

@@ -17,7 +17,7 @@ from foretaste.tables.table import Column, Table
 
 SESSIONS = Table(
     name="sessions",
-    comment="A row a session: a run of one user's events that no long pause and no change of the source's own session id breaks, or a part",
+    comment="One row per session, or part of a long one: events that no long pause and no change of the source's session id breaks",
     columns=(
         Column(name="user_id", type="string", comment="whose session it is", required=True),
         Column(
