@@ -87,6 +87,11 @@ def test_a_table_that_another_program_changed_is_refused(warehouse: Warehouse, w
     assert warehouse.version(SESSIONS) == version
 
 
+def test_a_library_that_cannot_be_unpacked_tells_of_the_temporary_folder() -> None:
+    told = explained(RuntimeError("UnsatisfiedLinkError: no snappyjava in java.library.path: /usr/lib"))
+    assert told.startswith("the temporary folder's disk is full, or it may not be written")
+
+
 def test_a_full_disk_ends_the_job_in_one_line_and_leaves_the_tables(warehouse: Warehouse, tmp_path: Path) -> None:
     """No file may be larger than 8 KiB: what a disk without room is to a program that writes. Which of its writes fails first is chance:
     rows on their way, or a library that Spark unpacks.
