@@ -29,14 +29,16 @@ def test_the_best_items_are_those_of_the_networks_own_softmax(tmp_path: Path) ->
 
 
 def test_a_large_batch_is_scored_in_parts_with_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network and the catalogue see so many rows at a time: what a row has of scores must fit into memory with the others'."""
     stored = store(tmp_path, COUNTS)
     rows = histories(50, stored.sizes.num_items)
     whole = ModelScorer(stored, 1000).top_k(rows, 5)
-    scorer, sizes = ModelScorer(stored, 16), []
-    represent = scorer.network.represent
+    scorer, sizes, ranked = ModelScorer(stored, 16), [], []
+    represent, best = scorer.network.represent, scorer.catalogue.best
     monkeypatch.setattr(scorer.network, "represent", lambda part: sizes.append(len(part.length)) or represent(part))
+    monkeypatch.setattr(scorer.catalogue, "best", lambda part, *others, **named: ranked.append(len(part)) or best(part, *others, **named))
     indices, probabilities = scorer.top_k(rows, 5)
-    assert sizes == [16, 16, 16, 2]
+    assert sizes == ranked == [16, 16, 16, 2]
     assert np.array_equal(indices, whole[0])
     assert np.abs(probabilities - whole[1]).max() <= 1e-6
 

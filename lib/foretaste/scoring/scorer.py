@@ -70,21 +70,24 @@ class ModelScorer:
         if self.stored.head != "items":
             raise ModelError("this model ranks no items", where=self.where, fix="Ask for its probability.")
         with torch.inference_mode():
-            if self.catalogue is not None:
-                ranking = self.catalogue if shortlists is None else shortlists
-                best = partial(ranking.best, torch.from_numpy(self.tastes(batch)), left_out=left_out)
-                indices, probabilities = _varied(best, k, left_out)
-            else:
-                found = [
-                    self._best(part, k, left_out and left_out.of_rows(start, start + self.batch_size))
-                    for start, part in zip(range(0, len(batch.length), self.batch_size), self._parts(batch), strict=True)
-                ]
-                indices, probabilities = (torch.cat(tensors) for tensors in zip(*found, strict=True))
-        self._refuse_nan(probabilities.numpy())
-        return indices.numpy(), probabilities.numpy()
+            if shortlists is None:
+                starts = range(0, len(batch.length), self.batch_size)
+                rows = (left_out and left_out.of_rows(start, start + self.batch_size) for start in starts)
+                found = [_varied(partial(best, left_out=left), k, left) for best, left in zip(self._bests(batch), rows, strict=True)]
+            else:  # all rows at once: the more there are, the more share a list
+                found = [_varied(partial(shortlists.best, torch.from_numpy(self.tastes(batch)), left_out=left_out), k, left_out)]
+        indices, probabilities = (torch.cat(tensors).numpy() for tensors in zip(*found, strict=True))
+        self._refuse_nan(probabilities)
+        return indices, probabilities
 
-    def _best(self, part: Batch[Tensor], k: int, left_out: LeftOut | None) -> tuple[Tensor, Tensor]:
-        return _varied(partial(best_of, self.network.score(part), left_out=left_out), k, left_out)
+    def _bests(self, batch: Batch[NDArray[Any]]) -> Iterator[Callable[..., tuple[Tensor, Tensor]]]:
+        """For each batch_size rows in turn, what finds their best k, as Catalogue.best does."""
+        if self.catalogue is None:
+            for part in self._parts(batch):
+                yield partial(best_of, self.network.score(part))
+        else:
+            for tastes in torch.split(torch.from_numpy(self.tastes(batch)), self.batch_size):
+                yield partial(self.catalogue.best, tastes)
 
     def about(self, batch: Batch[NDArray[Any]], position: NDArray[np.int64]) -> tuple[NDArray[np.float64], OfTargets]:
         """The (n, k) scores of these items, and what gives them for rows that differ from these in something. Up to a constant of the row.
