@@ -23,7 +23,7 @@ SESSIONS = Table(
         Column(
             name="session_id",
             type="string",
-            comment="a hash of user, first event's time and source session id; see most_events",
+            comment="a hash of user, first event's time and source session id; of a part, of its contents too",
             required=True,
         ),
         Column(name="started_at", type="timestamp", comment="time of its first event, UTC", required=True),
@@ -101,7 +101,7 @@ def stretches(sessions: DataFrame, moments: DataFrame, settings: SessionSettings
 
 
 def _is_bots(bots: BotSettings) -> SparkColumn:
-    """Whatever was cut has more events than a person's."""
+    """What was cut into parts has more events than a person's, since it has more than sessions.most_events."""
     seconds = (F.unix_micros("ended_at") - F.unix_micros("started_at")) / 1_000_000
     too_fast = F.col("num_events") * 60 > bots.most_per_minute * seconds
     return (F.col("part") > 0) | (F.col("num_events") > bots.most_events) | ((F.col("num_events") >= bots.burst) & too_fast)
