@@ -208,7 +208,7 @@ END
 share_classes() {
     say "keeping what a start of Spark loads"
     rm -f "$classes"
-    JAVA_HOME=$java SPARK_CONF_DIR=$conf/none SPARK_SUBMIT_OPTS="-XX:ArchiveClassesAtExit=$classes" "$venv/bin/python" -c '
+    JAVA_HOME=$java SPARK_LOCAL_IP=127.0.0.1 SPARK_CONF_DIR=$conf/none SPARK_SUBMIT_OPTS="-XX:ArchiveClassesAtExit=$classes" "$venv/bin/python" -c '
 import tempfile
 from delta import DeltaTable
 from foretaste.session import spark_session
@@ -226,7 +226,7 @@ with tempfile.TemporaryDirectory() as place:
 jvm = spark.sparkContext._gateway.proc
 spark.stop()
 jvm.stdin.close()
-jvm.wait()' >>"$log" 2>&1 </dev/null && [ -f "$classes" ] || say "no classes are kept, so that each start of Spark takes longer [$log]"
+jvm.wait(300)' >>"$log" 2>&1 </dev/null && [ -f "$classes" ] || say "no classes are kept, so that each start of Spark takes longer [$log]"
 }
 
 # --------------------------------------------------------------------------------------------------------------------------------------
