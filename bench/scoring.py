@@ -52,7 +52,7 @@ def main(
     folder: Annotated[Path, typer.Option(help="where events and warehouses go")] = Path("warehouse/bench"),
     out: Annotated[Path | None, typer.Option(help="a JSON file for the figures")] = None,
 ) -> None:
-    memory = {f"{number:,} users": [0.0] for number in (fewer, users)}
+    memory = {f"{number:,} users": [0.0] for number in (fewer, users) if number}
     if fewer:
         few, of_few = _shop(folder, fewer, items)
         few, of_few = _anew(few, folder, fewer, items)
