@@ -84,7 +84,7 @@ def test_a_session_of_more_events_than_a_row_takes_is_cut(spark: SparkSession) -
     assert of_bob.exceptAll(sessions.build(events_of(spark, events), SessionSettings()).select("session_id")).isEmpty()  # none was cut
     bots = {"most_events": 3, "burst": 100}
     assert cut(spark, events, most_events=3, bots=bots) == [("bob", ["b0", "b10", "b20"]), ("bob", ["b60", "b70"])]  # all of ann's
-    with pytest.raises(ValueError, match="bots.most_events is above most_events"):
+    with pytest.raises(ValueError, match=r"bots\.most_events is above most_events"):
         SessionSettings(most_events=3, bots={"most_events": 4})
 
 
