@@ -117,6 +117,22 @@ def test_parts_of_like_length_hold_every_row_once(rows: list[list[int]]) -> None
             assert part.item[place, : part.length[place]].tolist() == rows[row]
 
 
+@pytest.mark.parametrize(
+    ("lengths", "step_rows", "parts"),
+    [
+        # a part of some rows, up to so many events, costs events * (step_rows + rows); there are parts up to 8, 16 and 32 events
+        pytest.param([8, 16, 32], 0, [[0], [1], [2]], id="8 * 1 + 16 * 1 + 32 * 1 = 56"),
+        pytest.param([8, 16, 32], 2, [[0], [1, 2]], id="8 * 3 + 32 * 4 = 152, each alone 168, all together 160"),
+        pytest.param([8, 16, 32], 100, [[0, 1, 2]], id="32 * 103 = 3296, the last two together 4072"),
+        pytest.param([32] + [8] * 9, 2, [[1, 2, 3, 4, 5, 6, 7, 8, 9], [0]], id="8 * 11 + 32 * 3 = 184, together 384"),
+        pytest.param([32] + [8] * 9, 30, [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]], id="32 * 40 = 1280, apart 8 * 39 + 32 * 31 = 1304"),
+    ],
+)
+def test_parts_are_joined_where_their_steps_cost_more_than_padding(lengths: list[int], step_rows: int, parts: list[list[int]]) -> None:
+    aligned = left_aligned(batch_of([[2] * length for length in lengths], 32))
+    assert [rows.tolist() for rows, _ in by_length(aligned, step_rows)] == parts
+
+
 @pytest.mark.parametrize("name", ["gru", "attention relative", "hstu relative"])
 def test_parts_change_no_loss(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = model_of(name), batch_of([*HISTORIES, LONG], 12)

@@ -1,6 +1,8 @@
 """Rows of different lengths in one batch: where their events lie, which of them go together, and the state after the last one."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -8,6 +10,7 @@ from torch import Tensor
 from foretaste.contract import Batch
 
 NARROWEST = 8  # rows shorter than this go together
+STEP_PRODUCTS = 200_000  # a step of a GRU, forward and backward, takes as long as so many products of an input and a unit (docs/speed.md)
 
 
 def left_aligned(batch: Batch[Tensor]) -> Batch[Tensor]:
@@ -23,20 +26,37 @@ def left_aligned(batch: Batch[Tensor]) -> Batch[Tensor]:
     return replace(batch, features=features)
 
 
-def by_length(batch: Batch[Tensor]) -> list[tuple[Tensor, Batch[Tensor]]]:
+def by_length(batch: Batch[Tensor], step_rows: int = 0) -> list[tuple[Tensor, Batch[Tensor]]]:
     """A left-aligned batch in parts of like length, and which rows (indices) each part holds: up to 8 events, up to 16, up to 32, …
 
     Most histories are short and a few are long: padded to the longest of them all, a batch is mostly padding.
+    step_rows: see Model; parts are joined where the padding costs less than the steps of one more part.
     """
     part = torch.ceil(torch.log2(batch.length.clamp(min=NARROWEST).double() / NARROWEST)).long()
+    numbers, counts = (each.tolist() for each in torch.unique(part, return_counts=True))
+    longest = [max(1, int(batch.length[part == number].max())) for number in numbers]
     parts = []
-    for number in torch.unique(part).tolist():
-        rows = (part == number).nonzero().squeeze(1)
+    for first, end in _joined(longest, counts, step_rows):
+        rows = ((part >= numbers[first]) & (part <= numbers[end])).nonzero().squeeze(1)
         chosen = batch.map(lambda array, rows=rows: array.index_select(0, rows))  # type: ignore[misc]
-        longest = max(1, int(chosen.length.max()))
-        chosen.features.update({name: feature[:, :longest] for name, feature in chosen.features.items()})
+        chosen.features.update({name: feature[:, : longest[end]] for name, feature in chosen.features.items()})
         parts.append((rows, chosen))
     return parts
+
+
+def step_rows(widths: Sequence[int]) -> int:
+    """Model.step_rows of recurrent layers, the first of which goes from widths[0] to widths[1] units."""
+    return STEP_PRODUCTS // max(below * above for below, above in pairwise(widths))
+
+
+def _joined(longest: Sequence[int], counts: Sequence[int], step_rows: int) -> list[tuple[int, int]]:
+    """Runs (first, last) of parts with so many rows, up to so many events each (rising), that take the least time together."""
+    least: list[tuple[float, list[tuple[int, int]]]] = [(0.0, [])]  # of the parts before each one
+    for end, steps in enumerate(longest):
+        ways = [(least[start][0] + steps * (step_rows + sum(counts[start : end + 1])), start) for start in range(end + 1)]
+        cost, start = min(ways, key=lambda way: (way[0], -way[1]))  # of two that are alike that with more parts
+        least.append((cost, [*least[start][1], (start, end)]))
+    return least[-1][1]
 
 
 def last(states: Tensor, length: Tensor) -> Tensor:
