@@ -66,10 +66,15 @@ for epoch in range(1, int(epochs) + 1):
     history.append({"seconds": time.monotonic() - started, "targets": len(train.dataset), "loss": float(loss)})
     if int(patience) == 0:
         continue
-    value = trainer.evaluate(valid, load_best_model=False)["mrr@20"]
+    told = trainer.evaluate(valid, load_best_model=False)
+    value = told["mrr@20"]
     if value > best[0]:
         best, kept = (float(value), epoch), copy.deepcopy(model.state_dict())
-    print(f"epoch {epoch}: {history[-1]['seconds']:.1f} s, validation mrr@20 {value:.4f}", file=sys.stderr, flush=True)
+    print(
+        f"epoch {epoch}: {history[-1]['seconds']:.1f} s, validation mrr@20 {value:.4f}, recall@20 {told['recall@20']:.4f}",
+        file=sys.stderr,
+        flush=True,
+    )
     if epoch - best[1] >= int(patience):
         break
 found = {"history": history, "parameters": sum(each.numel() for each in model.parameters())}
