@@ -50,6 +50,7 @@ def model_of(name: str, head: str = "items", *, objective: Objective | None = No
     chosen = NETWORKS.get(name, {"name": name})
     width = {} if name == "mult_vae" else {"embedding": 6}  # it is as wide as its layer
     model = build(head=head, label=label, sizes=SIZES, objective=objective, **{**width, "dropout": 0.0, **chosen, **options})
+    model.step_rows = 0  # rows of unlike length go through in parts, which so small a recurrent network would join
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
             if "position" in parameter_name:  # they start at or near zero

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from foretaste.contract import FEATURES
 from foretaste.errors import ModelError
 from foretaste.models import GAN, MODELS, DeepAR, Model, Objective
-from foretaste.models.rows import by_length, left_aligned
+from foretaste.models.rows import by_length, left_aligned, step_rows_of
 from foretaste.models.variational import Variational
 from tests.models.rows import HISTORIES, LONG, NETWORKS, SIZES, batch_of, model_of
 
@@ -133,14 +133,32 @@ def test_parts_are_joined_where_their_steps_cost_more_than_padding(lengths: list
     assert [rows.tolist() for rows, _ in by_length(aligned, step_rows)] == parts
 
 
+@pytest.mark.parametrize(
+    ("widths", "rows"),
+    [
+        pytest.param((64, 64), 48, id="200,000 products by 4,096"),
+        pytest.param((64, 64, 32), 65, id="two layers, two costs: 400,000 by 4,096 + 2,048"),
+        pytest.param((512, 512), 0, id="262,144 products are more than a step costs"),
+    ],
+)
+def test_what_a_step_of_recurrent_layers_costs_in_rows(widths: tuple[int, ...], rows: int) -> None:
+    assert step_rows_of(widths) == rows
+    made = {
+        name: build(name, head="items", label="next_items", sizes=SIZES, embedding=widths[0], hidden=widths[1:]) for name in ("gru", "lstm")
+    }
+    assert made["gru"].step_rows == rows
+    assert made["lstm"].step_rows == 0  # oneDNN takes all its steps at once
+
+
 @pytest.mark.parametrize("name", ["gru", "attention relative", "hstu relative"])
 def test_parts_change_no_loss(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = model_of(name), batch_of([*HISTORIES, LONG], 12)
-    (parts,) = model.step(batch)
+    assert len(model._parts(batch)) == 2
+    (parts,), scores = model.step(batch), model.score(batch)
     monkeypatch.setattr(Model, "parts_rows", False)
     (whole,) = model.step(batch)
     assert parts.total.item() == pytest.approx(whole.total.item(), rel=1e-5)
-    torch.testing.assert_close(model.score(batch), model_of(name).score(batch))
+    torch.testing.assert_close(scores, model.score(batch))
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -35,7 +35,7 @@ class Model(nn.Module):
     A subclass gives `encode`; one with several optimizers (a GAN) gives `optimizers` and `step` too.
     presets:    size → option → value; what a network of that size is built with where settings do not say otherwise
     parts_rows: whether rows of like length are encoded together on a CPU, where padding costs most
-    step_rows: of `encode`, how many rows take as long as a step from event to event does beside them; 0: all events at once
+    step_rows: of learning, how many rows take as long as a step from event to event does beside them; 0: all events at once
     reads_categories: whether `follow` is to be given the category of each item
     counts: whether it is for head "counts", which no other is
     writes: whether it can `draw`; keeps_last: whether its last epoch is its best, whatever its ranks
@@ -228,7 +228,8 @@ class Model(nn.Module):
         """The batch left-aligned, in parts of like length where that is quicker, with each part's rows."""
         aligned = left_aligned(batch)
         if self.parts_rows and not aligned.length.is_cuda:
-            return by_length(aligned, self.step_rows if self.training else self.step_rows // 3)  # most of a step is its way back
+            # Of a step's cost less is in the way forward than of a row's: see docs/speed.md.
+            return by_length(aligned, self.step_rows if self.training else self.step_rows // 3)
         return [(torch.arange(len(aligned.length), device=aligned.length.device), aligned)]
 
     def _items_head(self) -> ItemsHead:

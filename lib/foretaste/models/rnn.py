@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from foretaste.contract import Batch
 from foretaste.models.model import Model
 from foretaste.models.presets import RECURRENT
-from foretaste.models.rows import step_rows
+from foretaste.models.rows import step_rows_of
 
 
 class Recurrent(Model):
@@ -29,7 +29,7 @@ class Recurrent(Model):
         self.layers = nn.ModuleList(self.cell(width, units, batch_first=True) for width, units in pairwise(widths))
         self.embedding_dropout = nn.Dropout(dropout if embedding_dropout is None else embedding_dropout)
         self.dropout = nn.Dropout(dropout)
-        self.step_rows = 0 if self.cell is nn.LSTM else step_rows(widths)  # of an LSTM torch hands all steps to oneDNN at once
+        self.step_rows = 0 if self.cell is nn.LSTM else step_rows_of(widths)  # of an LSTM torch hands all steps to oneDNN at once
 
     def encode(self, batch: Batch[Tensor]) -> Tensor:
         states: Tensor = self.embedding_dropout(self.embedded(batch))  # (B, T, E)

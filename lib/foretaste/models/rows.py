@@ -10,7 +10,7 @@ from torch import Tensor
 from foretaste.contract import Batch
 
 NARROWEST = 8  # rows shorter than this go together
-STEP_PRODUCTS = 200_000  # a step of a GRU, forward and backward, takes as long as so many products of an input and a unit (docs/speed.md)
+STEP_PRODUCTS = 200_000  # a step of a GRU or Elman layer takes as long as so many products of an input and a unit (docs/speed.md)
 
 
 def left_aligned(batch: Batch[Tensor]) -> Batch[Tensor]:
@@ -44,9 +44,10 @@ def by_length(batch: Batch[Tensor], step_rows: int = 0) -> list[tuple[Tensor, Ba
     return parts
 
 
-def step_rows(widths: Sequence[int]) -> int:
+def step_rows_of(widths: Sequence[int]) -> int:
     """Model.step_rows of recurrent layers, the first of which goes from widths[0] to widths[1] units."""
-    return STEP_PRODUCTS // max(below * above for below, above in pairwise(widths))
+    products = [below * above for below, above in pairwise(widths)]
+    return STEP_PRODUCTS * len(products) // sum(products)
 
 
 def _joined(longest: Sequence[int], counts: Sequence[int], step_rows: int) -> list[tuple[int, int]]:

@@ -20,7 +20,7 @@ from foretaste.models.details import WRITTEN, Details, Unknown
 from foretaste.models.heads import next_item_targets
 from foretaste.models.losses import Loss
 from foretaste.models.presets import VARIATIONAL
-from foretaste.models.rows import step_rows
+from foretaste.models.rows import step_rows_of
 from foretaste.models.variational import Variational, drawn
 from foretaste.models.writing import write
 
@@ -36,7 +36,7 @@ class VAE(Variational):
         super().__init__(embedding=embedding, width=widths[-1], **others)
         self.widths, self.length = widths, others["sizes"].length
         self.layers = nn.ModuleList(nn.GRU(width, units, batch_first=True) for width, units in pairwise(widths))
-        self.step_rows = step_rows(widths)
+        self.step_rows = step_rows_of(widths)
         self.embedding_dropout = nn.Dropout(dropout if embedding_dropout is None else embedding_dropout)
         self.dropout = nn.Dropout(dropout)
         sizes = others["sizes"]
