@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from foretaste.contract import FEATURES
 from foretaste.errors import ModelError
-from foretaste.models import GAN, MODELS, DeepAR, Model, Objective
+from foretaste.models import GAN, MODELS, DeepAR, Model, Objective, build
 from foretaste.models.rows import by_length, left_aligned, step_rows_of
 from foretaste.models.variational import Variational
 from tests.models.rows import HISTORIES, LONG, NETWORKS, SIZES, batch_of, model_of
@@ -143,11 +143,9 @@ def test_parts_are_joined_where_their_steps_cost_more_than_padding(lengths: list
 )
 def test_what_a_step_of_recurrent_layers_costs_in_rows(widths: tuple[int, ...], rows: int) -> None:
     assert step_rows_of(widths) == rows
-    made = {
-        name: build(name, head="items", label="next_items", sizes=SIZES, embedding=widths[0], hidden=widths[1:]) for name in ("gru", "lstm")
-    }
-    assert made["gru"].step_rows == rows
-    assert made["lstm"].step_rows == 0  # oneDNN takes all its steps at once
+    for name, expected in (("gru", rows), ("lstm", 0)):  # oneDNN takes all steps of an LSTM at once
+        model = build(name, head="items", label="next_items", sizes=SIZES, embedding=widths[0], hidden=widths[1:])
+        assert model.step_rows == expected
 
 
 @pytest.mark.parametrize("name", ["gru", "attention relative", "hstu relative"])
