@@ -2,9 +2,9 @@
 
 python bench/incremental.py --events 10000000 --share 0.01 --rounds 3
 
-The new events are the last ones, as a night brings them; the splits begin at fixed dates. Test time has no end, so that its labels, which
-say how many days are known, are written anew; or, with `--until`, it ends before the new events, as between two trainings. Each round
-starts from a copy of the tables as they were before. Events are made up (bench/made_events.py).
+The new events are the last ones, as a night brings them; the splits begin at fixed dates. Test time has no end, so that rows of a new
+moment may come; or, with `--until`, it ends before the new events, as between two trainings. Each round starts from a copy of the tables
+as they were before. Events are made up (bench/made_events.py).
 """
 
 import os

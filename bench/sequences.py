@@ -103,6 +103,7 @@ def _filled(chosen: Settings, ours: Warehouse, files: list[str], folder: Path) -
         "length": wanted.length,
         "stride": wanted.length // 2,
         "horizon": horizon,
+        "follow_up": wanted.followed // MICROSECOND,
         "every": every,
         "valid_from": splits.valid_from.isoformat(sep=" "),
         "valid_us": valid,

@@ -70,11 +70,12 @@ WITH moments(split, as_of, last) AS (VALUES {{moments}}),
   asked AS (SELECT split, user_id, as_of, last, min(as_of) OVER (PARTITION BY user_id, split) AS first_of_split
             FROM users JOIN moments ON began <= as_of)
 SELECT split, 'calendar' AS cut, asked.user_id, as_of, here.n AS finish, later.n AS stop, past.n AS reach,
-  CASE WHEN as_of = first_of_split THEN 0 ELSE coalesce(before.n, 0) END AS earlier, last + 1 AS known_until
-FROM (SELECT *, least(as_of + {{horizon}}, last) AS horizon_end, as_of - {{every}} AS previous FROM asked) AS asked
+  CASE WHEN as_of = first_of_split THEN 0 ELSE coalesce(before.n, 0) END AS earlier, follow_end + 1 AS known_until
+FROM (SELECT *, least(as_of + {{horizon}}, last) AS horizon_end, least(as_of + {{follow_up}}, last) AS follow_end,
+        as_of - {{every}} AS previous FROM asked) AS asked
 ASOF JOIN closing AS here ON here.user_id = asked.user_id AND here.t <= asked.as_of
 ASOF JOIN closing AS later ON later.user_id = asked.user_id AND later.t <= asked.horizon_end
-ASOF JOIN closing AS past ON past.user_id = asked.user_id AND past.t <= asked.last
+ASOF JOIN closing AS past ON past.user_id = asked.user_id AND past.t <= asked.follow_end
 ASOF LEFT JOIN closing AS before ON before.user_id = asked.user_id AND before.t <= asked.previous;
 
 COPY (

@@ -31,6 +31,19 @@ def test_durations_and_dates(tmp_path: Path) -> None:
     assert sequences.test_from == timedelta(hours=36)
 
 
+@pytest.mark.parametrize(
+    ("text", "days"),
+    [
+        ("sequences: {horizon: 36h}", 2),
+        ("sequences: {horizon: 7d, follow_up: 90d}\ntasks: {churn: {within: 28d}}", 90),
+        ("sequences: {horizon: 7d}\ntasks: {churn: {within: 28d}, campaign: {within: 14d}, new_item: {within: 60d}}", 28),
+        ("sequences: {horizon: 7d}\ntasks: {churn: {within: 2d}}", 7),
+    ],
+)
+def test_rows_are_followed_for_as_long_as_the_tasks_ask(tmp_path: Path, text: str, days: int) -> None:
+    assert load(settings_file(tmp_path, text)).followed_sequences.followed == timedelta(days=days)
+
+
 def test_overrides_win_over_the_file(tmp_path: Path) -> None:
     file = settings_file(tmp_path, "training: {launcher: spark, workers: 4}")
     training = load(file, ["training.workers=2", "training.seed=7"]).training

@@ -149,10 +149,10 @@ class Future:
     time:  (M,) int64, microseconds since 1970
     is_active: (M,) bool, whether an event counts as activity
     as_of: (N,) int64, microseconds
-    reach: (N,) int64, offsets: events [start, reach) are those of the row's own split, beyond the horizon too
-    known: (N,) int64, microseconds: what happened before this moment lies in the split
-    answer: (N,) int64, microseconds: when the row's campaign was first answered, at as_of or later, in the split; far ahead if never
-    asked_until: (N,) int64: when answering ends; far ahead where all of it lies in the split, and as_of where the row has no campaign
+    reach: (N,) int64, offsets: events [start, reach) are those of the row's own split for as long as it is followed, beyond the horizon too
+    known: (N,) int64, microseconds: for so long it is followed: what happened before this moment is known of it, and lies in the split
+    answer: (N,) int64, microseconds: when the row's campaign was first answered, at as_of or later, before `known`; far ahead if never
+    asked_until: (N,) int64: when answering ends; far ahead where all of it is before `known`, and as_of where the row has no campaign
     reached: (N,) int32: of rows of a trial, 1 where the campaign reached the user and 0 where it left the user out; -1 of other rows
     """
 

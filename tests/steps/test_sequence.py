@@ -52,19 +52,53 @@ def test_batches_equal_a_full_rebuild_and_leave_other_splits_alone(warehouse: Wa
     first = files(warehouse)
 
     told(warehouse, ("ann", 450, "milk"), ("bob", 503, "jam"))  # in test time
-    assert ran(warehouse, settings()) == "2 users have changed sessions; written anew: test at calendars"
+    assert ran(warehouse, settings()) == "2 users have sessions that changed; written anew: test at calendars"
     second = files(warehouse)
     assert (second["train"], second["valid"]) == (first["train"], first["valid"])
     assert second["test"].isdisjoint(first["test"])
 
     told(warehouse, ("dan", 520, "tea"), ("bob", 200, "tea"), ("bob", 503, "jam"))  # a new end; one late in validation time; one repeated
-    assert ran(warehouse, settings()) == "2 users have changed sessions; written anew: test for its new bounds, valid at calendars"
+    assert ran(warehouse, settings()) == "1 users have sessions that changed; written anew: test at calendars, valid at calendars"
     assert files(warehouse)["train"] == first["train"]
     _equals_a_rebuild(warehouse, tmp_path / "third")
 
     told(warehouse, ("cat", 5, "tea"), ("cat", 6, "pie"), ("cat", 7, "pie"))  # late in training time: another vocabulary
     assert ran(warehouse, settings()) == "all rows written anew: vocabulary changed"
     _equals_a_rebuild(warehouse, tmp_path / "fourth")
+
+
+def test_a_later_end_of_test_time_adds_its_moments_and_leaves_the_others_alone(warehouse: Warehouse, tmp_path: Path) -> None:
+    """Rows are followed for two days. Test time's moments are the hours 336 and 408, and from an event after hour 528 on 480, too."""
+    told(warehouse, *START)
+    ran(warehouse, settings())
+    first = files(warehouse)
+    told(warehouse, ("dan", 530, "tea"))
+    assert ran(warehouse, settings()) == "written anew: test after 2024-04-20 00:00:00"
+    second = files(warehouse)
+    assert (second["train"], second["valid"]) == (first["train"], first["valid"])
+    assert first["test"] < second["test"]
+    _equals_a_rebuild(warehouse, tmp_path / "second")
+
+    told(warehouse, ("ann", 470, "tea"), ("bob", 605, "tea"))  # the first moves rows of hour 408 and 480; the second has one of hour 552
+    assert (
+        ran(warehouse, settings()) == "1 users have sessions that changed; written anew: test at calendars, test after 2024-04-21 02:00:00"
+    )
+    assert files(warehouse)["test"].isdisjoint(second["test"])
+    _equals_a_rebuild(warehouse, tmp_path / "third")
+
+
+def test_rows_that_were_not_followed_long_enough_are_written_anew(warehouse: Warehouse, tmp_path: Path) -> None:
+    """Followed for five days, hour 408's rows know of four at first, hour 336's of all."""
+    chosen = settings(follow_up="5d")
+    told(warehouse, *START)
+    ran(warehouse, chosen)
+    known = warehouse.read(SEQUENCES).where("split = 'test'").selectExpr("day(as_of)", "next_activity[1]").distinct()
+    assert sorted(map(tuple, known.collect())) == [(15, 5), (18, 4)]
+    told(warehouse, ("dan", 529, "tea"))
+    assert ran(warehouse, chosen) == "written anew: test after 2024-04-17 00:00:00"
+    known = warehouse.read(SEQUENCES).where("split = 'test'").selectExpr("day(as_of)", "next_activity[1]").distinct()
+    assert sorted(map(tuple, known.collect())) == [(15, 5), (18, 5), (21, 2)]
+    _equals_a_rebuild(warehouse, tmp_path / "rebuilt", chosen)
 
 
 @pytest.mark.parametrize("protocol", ["global_time", "session_next_item", "leave_one_out"])
@@ -94,7 +128,7 @@ def test_events_after_the_end_of_the_splits_write_nothing(warehouse: Warehouse) 
     ran(warehouse, chosen)
     before = [warehouse.version(table) for table in (VOCABULARY, SEQUENCES)]
     told(warehouse, ("ann", 610, "milk"), ("eve", 650, "tea"))
-    assert ran(warehouse, chosen) == "no session changed that started before 2024-04-22 01:00:00, where the splits end"
+    assert ran(warehouse, chosen) == "no row differs: no session changed that started before 2024-04-22 01:00:00"
     assert [warehouse.version(table) for table in (VOCABULARY, SEQUENCES)] == before
     _equals_its_rows_built_anew(warehouse, chosen)
 
@@ -104,7 +138,7 @@ def test_late_events_of_training_time_without_a_new_vocabulary(warehouse: Wareho
     ran(warehouse, settings())
     known = warehouse.version(VOCABULARY)
     told(warehouse, ("ann", 30, "rare"), kind="search")  # of no type that enters, but it opens a session
-    assert ran(warehouse, settings()) == "no row of 1 users with changed sessions differs"
+    assert ran(warehouse, settings()) == "no row of 1 users whose sessions changed differs"
     assert warehouse.version(VOCABULARY) == known
     _equals_a_rebuild(warehouse, tmp_path / "rebuilt")
 

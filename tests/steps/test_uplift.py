@@ -89,10 +89,10 @@ def test_whom_a_reminder_moves_is_found(warehouse: Warehouse) -> None:
         (row.user_id, row.campaign_id): row.trial
         for row in trials.where("split = 'train' AND campaign_id = 'second'").select("user_id", "campaign_id", "trial").collect()
     }
-    assert (found["u1", "second"], found["u5", "second"]) == ([1, 18, 0], [1, 18, 1])  # both come anyway
-    assert found["u4", "second"] == [1, 18, 1]  # comes because of it
-    assert found["u8", "second"] == [9, 18, 0]  # only after the third, which reaches this user
-    assert found["u0", "second"] == [0, 18, 0]
+    assert (found["u1", "second"], found["u5", "second"]) == ([1, 3, 0], [1, 3, 1])  # both come anyway
+    assert found["u4", "second"] == [1, 3, 1]  # comes because of it
+    assert found["u8", "second"] == [0, 3, 0]  # only after the third, when this row is not followed any more
+    assert found["u0", "second"] == [0, 3, 0]
     assert trials.count() == warehouse.read(SEQUENCES).where("cut = 'exposure'").count() * 2
 
     model = registry.load(warehouse.path, "uplift")

@@ -53,6 +53,7 @@ def settings(**changes: Any) -> Settings:
             "sequences": {
                 "length": 8, "horizon": "3d", "every": "3d", "min_item_count": 1, "event_types": ["purchase"],
                 "valid_from": MONDAY + timedelta(days=30), "test_from": MONDAY + timedelta(days=45), "until": MONDAY + timedelta(days=60),
+                "follow_up": "60d",
             },
             "tasks": {
                 "churn": {"model": {**MODEL, "facts": ["idle_hours", "answers"]}, "fit": FIT, "within": "5d"},
@@ -165,11 +166,19 @@ def test_answers_that_are_all_the_same_teach_nothing(shop: tuple[Warehouse, Step
         train(shop[0], settings(tasks=tasks))
 
 
+def test_more_days_than_rows_were_followed_are_refused(shop: tuple[Warehouse, StepReport, StepReport]) -> None:
+    tasks = {"churn": {"model": MODEL, "fit": FIT, "within": "61d"}}
+    with pytest.raises(SettingsError, match="churn asks about 61 days, and the rows of sequences were followed for 60"):
+        train(shop[0], settings(tasks=tasks, sequences={"protocol": "global_time"}))
+
+
 def test_settings_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="within is not a number of whole days"):
         settings(tasks={"churn": {"within": "36h"}})
     with pytest.raises(ValueError, match=r"tasks.interest.within belongs to campaign and churn"):
         settings(tasks={"interest": {"within": "2d"}})
+    with pytest.raises(ValueError, match=r"sequences.follow_up is shorter than tasks.churn.within"):
+        settings(sequences={"follow_up": "14d"}, tasks={"churn": {"within": "28d"}})
     with pytest.raises(ValueError, match=r"sequences.activity: purchase is none of sequences.event_types"):
         settings(sequences={"event_types": ["view"]}, tasks={"churn": {}})
 

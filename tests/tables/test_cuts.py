@@ -31,9 +31,9 @@ def events_of(*times: Sequence[int], pause: int = FAR) -> Events:
 
 def calendar(
     *, protocol: str = "global_time", refit: bool = False, length: int = 4, stride: int = 2, horizon: int = 10, every: int = 5,
-    valid_from: int = FAR, test_from: int = 2 * FAR, last: int = 3 * FAR,
+    follow_up: int = 20, valid_from: int = FAR, test_from: int = 2 * FAR, last: int = 3 * FAR,
 ) -> Calendar:  # fmt: skip
-    seconds = {"horizon": horizon, "every": every, "valid_from": valid_from, "test_from": test_from, "last": last}
+    seconds = {"horizon": horizon, "every": every, "follow_up": follow_up, "valid_from": valid_from, "test_from": test_from, "last": last}
     return Calendar(protocol=protocol, refit=refit, length=length, stride=stride, **{name: s * SECOND for name, s in seconds.items()})
 
 
@@ -124,6 +124,23 @@ def test_validation_moments_start_with_the_split_and_their_horizon_fits_into_it(
 def test_test_moments_go_up_to_the_last_event() -> None:
     plan = calendar(valid_from=30, test_from=45, last=60)
     assert rows_of(events_of([1, 60]), plan, "test", "calendar") == [(0, 45, [0, 0, 0, 2], 1, 0), (0, 50, [0, 0, 0, 2], 0, 1)]
+
+
+def test_a_row_is_followed_until_its_split_ends_at_the_latest() -> None:
+    """Moments 45, 50 and 55; rows are followed for 12 seconds, and the last event that lies in the split is at 65."""
+    events = events_of([1, 46, 57, 58, 62, 63, 70])
+    plan = calendar(valid_from=30, test_from=45, last=65, follow_up=12)
+    [found] = all_cuts(events, plan, [SPLITS.index("test")])
+    told = zip(found.as_of // SECOND, events.time[found.reach - 1] // SECOND, (found.known - 1) // SECOND, strict=True)
+    assert [tuple(map(int, row)) for row in told] == [(45, 57, 57), (50, 62, 62), (55, 63, 65)]
+
+
+def test_only_rows_of_later_moments_may_be_asked_for() -> None:
+    events, plan = events_of([1, 46, 60]), calendar(valid_from=30, test_from=45, last=65)
+    whole = rows_of(events, plan, "test", "calendar")
+    assert [row[1] for row in whole] == [45, 50, 55]
+    for after, left in ((44, whole), (45, whole[1:]), (54, whole[2:]), (55, [])):
+        assert rows_of(events, replace(plan, after=after * SECOND), "test", "calendar") == left
 
 
 def test_a_split_too_short_for_its_horizon_has_no_moment() -> None:

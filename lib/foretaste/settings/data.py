@@ -8,6 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from foretaste.settings.fields import Duration, EventType, Identifier, Span, Strict
 
+_DAY = timedelta(days=1)
+
 
 class WarehouseSettings(Strict):
     """Where tables lie: a folder (any file system that Spark reaches), or a schema of a catalog; models and checkpoints in `path` too."""
@@ -227,6 +229,8 @@ class SequenceSettings(Strict):
     refit: the model that ships learns from validation time too, after it was chosen by it: the vocabulary is fitted on all
     before test_from, and validation time has rows to learn from.
     every: the distance between calendar cuts; `stride`: events between window cuts, half of `length` unless given.
+    follow_up: for so long is a row followed to see on which day somebody comes or answers (churn, campaign, uplift): the longest `within`
+    of the tasks, and `horizon` at least, in whole days, unless given.
     answers: event types that answer a campaign, as a coupon does; an event of type exposure says whom one reached, and one of type control
     whom it left out, drawn at random, to tell what it is worth (uplift).
     event_types: which events enter histories and labels; activity: those of them that show that a user is still there (churn).
@@ -235,6 +239,7 @@ class SequenceSettings(Strict):
     length: int = Field(default=50, ge=2, le=4096)
     horizon: Span = timedelta(days=7)
     every: Span = timedelta(days=7)
+    follow_up: Span | None = None
     stride: int | None = Field(default=None, ge=1)
     protocol: Literal["global_time", "session_next_item", "leave_one_out"] = "global_time"
     refit: bool = False
@@ -256,6 +261,17 @@ class SequenceSettings(Strict):
         if self.protocol == "leave_one_out" and self.until is not None:
             raise ValueError("leave_one_out holds out last events, whatever the times; leave until out")
         return self
+
+    @model_validator(mode="after")
+    def _follows_whole_days(self) -> "SequenceSettings":
+        if self.follow_up is not None and (self.follow_up % _DAY or self.follow_up < self.horizon):
+            raise ValueError("follow_up is not a number of whole days, or shorter than the horizon")
+        return self
+
+    @property
+    def followed(self) -> timedelta:
+        """follow_up, or the horizon in whole days."""
+        return self.follow_up or -(-self.horizon // _DAY) * _DAY
 
     @property
     def judged_cut(self) -> str:

@@ -122,6 +122,19 @@ class Settings(Strict):
         return self
 
     @model_validator(mode="after")
+    def _followed_for_so_long(self) -> "Settings":
+        for name, task in self.tasks.items():
+            if TASKS[name].head in WAITS and self.sequences.follow_up and (task.within or timedelta(0)) > self.sequences.follow_up:
+                raise ValueError(f"sequences.follow_up is shorter than tasks.{name}.within; leave it out here")
+        return self
+
+    @property
+    def followed_sequences(self) -> SequenceSettings:
+        """`sequences` with its follow_up: for as long as the tasks ask."""
+        asked = [task.within for name, task in self.tasks.items() if TASKS[name].head in WAITS and task.within]
+        return self.sequences.model_copy(update={"follow_up": max([self.sequences.followed, *asked])})
+
+    @model_validator(mode="after")
     def _whole_days(self) -> "Settings":
         for name in self.tasks:
             for key in ("horizon", "every"):

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from safetensors.numpy import save_file
 
 from foretaste import registry
-from foretaste.contract import CODED_FACTS, FIRST_INDEX, PAD, WORDS_PER_ITEM
+from foretaste.contract import CODED_FACTS, FIRST_INDEX, PAD, WAITS, WORDS_PER_ITEM
 from foretaste.counting.attributes import combinations, most_frequent
 from foretaste.counting.pairs import companions
 from foretaste.counting.popularity import events_of_items
@@ -54,6 +54,8 @@ def planned(
 ) -> Plan:
     """folder: for checkpoints and weights, beside those of tasks, unless it is the task's own"""
     version, table = versions[task.table], TABLES[task.table]
+    days = math.ceil((chosen.within or settings.sequences.horizon) / _DAY)
+    _followed_for(warehouse, task, days)
     known = sizes(warehouse.read(VOCABULARY, versions[VOCABULARY.name]))
     row = warehouse.read(table, version).select(F.size("item" if table is SEQUENCES else "units")).head()
     plan = Plan(
@@ -62,7 +64,7 @@ def planned(
         label=task.label.name,
         model=chosen.model,
         fit=chosen.fit,
-        sizes=replace(known, length=row[0] if row else known.length, days=math.ceil((chosen.within or settings.sequences.horizon) / _DAY)),
+        sizes=replace(known, length=row[0] if row else known.length, days=days),
         train=learnt(warehouse, task, version),
         valid=pin(warehouse, "valid", task.judged_cut(settings.sequences.judged_cut), version, table),
         seed=settings.training.seed,
@@ -106,6 +108,17 @@ def _latents(warehouse: Warehouse, task: Task, versions: dict[str, int]) -> dict
             fix=f"Train {name} again: name it before {task.name} in tasks.",
         )
     return {"model": dict(stored.model), "weights": str(stored.judged_weights), "sha256": stored.judged_sha256 or stored.sha256}
+
+
+def _followed_for(warehouse: Warehouse, task: Task, days: int) -> None:
+    """SettingsError where rows were followed for less than so many days when they were written."""
+    followed = warehouse.built_from(SEQUENCES).get("followed_days")
+    if task.head in WAITS and isinstance(followed, int) and followed < days:
+        raise SettingsError(
+            f"{task.name} asks about {days} days, and the rows of sequences were followed for {followed}",
+            where=f"tasks.{task.name}.within",
+            fix="Run jobs/sequence.py again with these settings, or shorten it.",
+        )
 
 
 def learnt(warehouse: Warehouse, task: Task, version: int) -> Pin:

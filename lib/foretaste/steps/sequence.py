@@ -30,12 +30,13 @@ _REBUILT_FOR = ("settings", "vocabulary", "campaigns", "controlled", "columns")
 
 @dataclass(frozen=True, kw_only=True)
 class _Changes:
-    """Of sessions that changed and started before the splits end; later ones are in no row.
+    """Of sessions that changed and started before `until`; later ones are in none of the rows that are there.
 
     users: whose they are, one row each; earliest: when the first of them started, UTC; datetime.max if there are none
     bounds: the splits of the rows that are there
     """
 
+    until: datetime
     users: DataFrame
     num_users: int
     earliest: datetime
@@ -53,7 +54,7 @@ def sequence(warehouse: Warehouse, settings: Settings) -> StepReport:
 
 def _sequence(warehouse: Warehouse, settings: Settings) -> StepReport:
     """Vocabulary and sequences as the sessions now have them, equal to a full rebuild; only splits and cuts that change are written."""
-    wanted = settings.sequences
+    wanted = settings.followed_sequences
     version = warehouse.version(SESSIONS) if warehouse.exists(SESSIONS) else None
     sessions = warehouse.read(SESSIONS, version)
     before = warehouse.built_from(SEQUENCES)
@@ -61,6 +62,7 @@ def _sequence(warehouse: Warehouse, settings: Settings) -> StepReport:
         "sessions": version,
         "sessions_id": identity(warehouse, SESSIONS),
         "settings": json.loads(wanted.model_dump_json()),
+        "followed_days": wanted.followed // timedelta(days=1),
         "campaigns": warehouse.version(CAMPAIGNS) if warehouse.exists(CAMPAIGNS) else None,
         "columns": SEQUENCES.names,
     }
@@ -70,7 +72,7 @@ def _sequence(warehouse: Warehouse, settings: Settings) -> StepReport:
     controlled = _controlled(warehouse, sessions)
     built_from["controlled"] = controlled
     splits = sequences.bounds(sessions, wanted)
-    changes = _changes(warehouse, before, built_from, splits.until) if before.get("settings") == built_from["settings"] else None
+    changes = _changes(warehouse, before, built_from, wanted, splits) if before.get("settings") == built_from["settings"] else None
     words = _vocabulary(warehouse, sessions, wanted, splits, before, changes)
     built_from |= {"vocabulary": warehouse.version(VOCABULARY), "splits": json.loads(json.dumps(asdict(splits), default=str))}
     warnings = quality.unknown_items(sessions, words, settings.quality.unknown_items)
@@ -101,21 +103,26 @@ def _reason(before: Mapping[str, object], now: Mapping[str, object]) -> str:
     return f"{' and '.join(changed)} changed" if changed else "what changed in sessions is not known any more"
 
 
-def _changes(warehouse: Warehouse, before: Mapping[str, object], now: Mapping[str, object], until: datetime) -> _Changes | None:
+def _changes(
+    warehouse: Warehouse, before: Mapping[str, object], now: Mapping[str, object], settings: SequenceSettings, splits: Bounds
+) -> _Changes | None:
     known = before.get("splits")
     changed = changes_since(warehouse, SESSIONS, ["user_id", "started_at"], before, now)
     if changed is None or not isinstance(known, dict) or set(known) != {field.name for field in fields(Bounds)}:
         return None
+    bounds = Bounds(**{name: datetime.fromisoformat(moment) for name, moment in known.items()})
+    until = min(splits.until, bounds.until) if settings.protocol == "global_time" else splits.until  # else rows wait for what follows
     started = F.unix_micros("started_at")
     within = changed.where(started <= (until - _EPOCH) // timedelta(microseconds=1))
     told = within.agg(F.count_distinct("user_id"), F.min(started)).head()
     assert told is not None
     num_users, earliest = told
     return _Changes(
+        until=until,
         users=within.select("user_id").distinct(),
         num_users=num_users,
         earliest=datetime.max if earliest is None else _EPOCH + timedelta(microseconds=earliest),
-        bounds=Bounds(**{name: datetime.fromisoformat(moment) for name, moment in known.items()}),
+        bounds=bounds,
     )
 
 
@@ -156,45 +163,82 @@ def _renew(
     built_from: Mapping[str, object],
     asked: Campaigns,
 ) -> str:
-    """Writes the splits anew whose bounds moved, and of the others those cuts in which a row of a user with changed sessions differs.
+    """Writes the splits anew whose bounds moved, and of the others those cuts in which a row of a user whose sessions changed differs.
 
     Rows lie in a mixed order, so that a few users' rows are in nearly every file of a split and cut: it is written whole or not at all.
+    A later end of test time has rows of new moments, and those of earlier ones that could not be followed long enough yet.
     """
     old = warehouse.read(SEQUENCES, warehouse.version(SEQUENCES))
     by_time = settings.protocol != "leave_one_out"  # else an event may move those before it into other splits, and no bound moves
-    moved = [split for split in SPLITS if by_time and changes.bounds.of(split) != splits.of(split)]
-    ends = {"train": splits.valid_from, "valid": splits.test_from, "test": datetime.max}
-    reached = [split for split in SPLITS if split not in moved and (changes.earliest < ends[split] or not by_time)]
-    if not changes.num_users and not moved:
-        return f"no session changed that started before {splits.until}, where the splits end"
+    moved = [split for split in SPLITS if by_time and splits.moved(changes.bounds, split)]
+    recent = _recent(settings, splits, changes.bounds, asked) if "test" not in moved else None
+    is_recent = F.lit(False) if recent is None else F.expr(_later_than(recent))
+    reached, since = _reached(settings, splits, changes, [split for split in SPLITS if split not in moved], asked)
+    if not changes.num_users and not moved and recent is None:
+        return f"no row differs: no session changed that started before {changes.until}"
 
     num_files = _num_files(warehouse)
     own = sessions.join(changes.users, on="user_id", how="left_semi")
     theirs = sequences.build(own, words, settings, splits, reached, asked, num_files).persist()
+    may_differ = ~is_recent & F.expr(f"as_of >= {_literal(since)}")
     try:
         partly = []
         if reached:
-            before = old.where(F.col("split").isin(reached)).join(changes.users, on="user_id", how="left_semi").select(*SEQUENCES.names)
-            differing = theirs.exceptAll(before).unionByName(before.exceptAll(theirs))
-            partly = [(row.split, row.cut) for row in differing.select("split", "cut").distinct().collect()]
+            before = old.where(F.col("split").isin(reached) & may_differ).join(changes.users, on="user_id", how="left_semi")
+            before, now = before.select(*SEQUENCES.names), theirs.where(may_differ)
+            differing = now.exceptAll(before).unionByName(before.exceptAll(now))
+            partly = sorted((row.split, row.cut) for row in differing.select("split", "cut").distinct().collect())
         parts = []  # each laid out in the partitions that become its files
         if moved:
             parts.append(sequences.build(sessions, words, settings, splits, moved, asked, num_files))
+        if recent is not None:
+            parts.append(sequences.build(sessions, words, settings, splits, ["test"], asked, num_files, after=recent))
         if partly:
             touched = F.array(*[F.lit(f"{split} {cut}") for split, cut in partly])
-            is_touched = F.array_contains(touched, F.concat_ws(" ", "split", "cut"))
+            is_touched = F.array_contains(touched, F.concat_ws(" ", "split", "cut")) & ~is_recent
             others = old.where(is_touched).join(changes.users, on="user_id", how="left_anti").select(*SEQUENCES.names)
             parts.append(sequences.filed(others.unionByName(theirs.where(is_touched)), settings, num_files))
         if not parts:
-            return f"no row of {changes.num_users:,} users with changed sessions differs"
+            return f"no row of {changes.num_users:,} users whose sessions changed differs"
         rows = reduce(DataFrame.unionByName, parts)
         replaced = [f"split = '{split}'" for split in moved] + [f"(split = '{split}' AND cut = '{cut}')" for split, cut in partly]
+        replaced += [] if recent is None else [f"({_later_than(recent)})"]
         with warehouse.rows_per_group(settings.rows_per_group):
             warehouse.replace_where(SEQUENCES, sequences.shuffled(rows, settings), " OR ".join(replaced), built_from)
     finally:
         theirs.unpersist()
     notes = [f"{split} for its new bounds" for split in moved] + [f"{split} at {cut}s" for split, cut in partly]
-    return f"{changes.num_users:,} users have changed sessions; written anew: {', '.join(notes)}"
+    notes += [] if recent is None else [f"test after {recent}"]
+    told = f"{changes.num_users:,} users have sessions that changed; " if changes.num_users else ""
+    return f"{told}written anew: {', '.join(notes)}"
+
+
+def _reached(
+    settings: SequenceSettings, splits: Bounds, changes: _Changes, those: Sequence[str], asked: Campaigns
+) -> tuple[Sequence[str], datetime]:
+    """In which of those splits a row of a user whose sessions changed may differ, and since which moment."""
+    ends = {"train": splits.valid_from, "valid": splits.test_from, "test": datetime.max}
+    reached = [split for split in those if changes.earliest < ends[split] or settings.protocol == "leave_one_out"]
+    if reached != ["test"] or settings.protocol != "global_time":
+        return reached, datetime.min  # a split's last window is where a user's events end, so that a later one may take an early row away
+    since = changes.earliest - settings.followed
+    return reached if asked.ids or sequences.newest(settings, splits) >= since else [], since
+
+
+def _recent(settings: SequenceSettings, splits: Bounds, before: Bounds, asked: Campaigns) -> datetime | None:
+    """After which moment a later end of test time changes rows of users that did nothing; None where it changes none."""
+    moment = before.until - settings.followed  # until then each row was followed as long as it is now
+    if settings.protocol != "global_time" or splits.until == before.until:
+        return None
+    return moment if asked.ids or sequences.newest(settings, splits) > moment else None
+
+
+def _later_than(moment: datetime) -> str:
+    return f"split = 'test' AND as_of > {_literal(moment)}"
+
+
+def _literal(moment: datetime) -> str:
+    return f"timestamp_micros({(moment - _EPOCH) // timedelta(microseconds=1)})"
 
 
 def _controlled(warehouse: Warehouse, sessions: DataFrame) -> list[str]:

@@ -29,8 +29,9 @@ class Calendar:
     """When rows are cut, the same for all users; all in microseconds, `length` and `stride` in events.
 
     Training is before valid_from, validation before test_from, test until `last` and at it.
-    protocol: see the top of this file; horizon and every: of global_time alone
+    protocol: see the top of this file; horizon, every and follow_up: of global_time alone
     refit:    validation time has windows to learn from, too
+    after:    only rows of later moments are wanted
     """
 
     protocol: str
@@ -39,9 +40,11 @@ class Calendar:
     stride: int
     horizon: int
     every: int
+    follow_up: int
     valid_from: int
     test_from: int
     last: int
+    after: int = SMALLEST
 
     def learns_from(self, split: int) -> bool:
         return split == TRAIN or (split == VALID and self.refit)
@@ -65,12 +68,17 @@ class Calendar:
 def all_cuts(
     events: Events, calendar: Calendar, splits: Sequence[int] = (TRAIN, VALID, TEST), campaigns: Campaigns = NO_CAMPAIGNS
 ) -> Iterator[Cuts]:
-    """Every row of these splits, in blocks. `events` has the histories of the protocol."""
+    """Every row of these splits after `calendar.after`, in blocks. `events` has the histories of the protocol."""
     for split in splits:
-        yield from PROTOCOLS[calendar.protocol](events, calendar, split)
-        if calendar.protocol == "global_time" and events.contacts is not None:
-            yield contact_cuts(events, calendar, split, EXPOSURE, *events.contacts.exposures())
-            yield contact_cuts(events, calendar, split, TRIAL, *events.contacts.trials(campaigns.has_control))
+        for found in _of_split(events, calendar, split, campaigns):
+            yield found if calendar.after == SMALLEST else found.rows(found.as_of > calendar.after)
+
+
+def _of_split(events: Events, calendar: Calendar, split: int, campaigns: Campaigns) -> Iterator[Cuts]:
+    yield from PROTOCOLS[calendar.protocol](events, calendar, split)
+    if calendar.protocol == "global_time" and events.contacts is not None:
+        yield contact_cuts(events, calendar, split, EXPOSURE, *events.contacts.exposures())
+        yield contact_cuts(events, calendar, split, TRIAL, *events.contacts.trials(campaigns.has_control))
 
 
 def global_time(events: Events, calendar: Calendar, split: int) -> Iterator[Cuts]:
@@ -176,6 +184,7 @@ def calendar_cuts(events: Events, calendar: Calendar, split: int) -> Iterator[Cu
         as_of = newest - back * calendar.every
         before = np.where(back == num_back[whose], learnt, as_of - calendar.every)
         last = calendar.extent(split)[1]
+        followed = np.minimum(as_of + calendar.follow_up, last)
         yield Cuts(
             split=split,
             cut=CALENDAR,
@@ -185,8 +194,8 @@ def calendar_cuts(events: Events, calendar: Calendar, split: int) -> Iterator[Cu
             end=count_until(events, history, as_of),
             earlier=count_until(events, history, before),
             stop=count_until(events, history, np.minimum(as_of + calendar.horizon, last)),
-            reach=count_until(events, history, last),
-            known=np.full(len(as_of), last + 1),
+            reach=count_until(events, history, followed),
+            known=followed + 1,
         )
 
 
@@ -198,6 +207,7 @@ def contact_cuts(
     inside = (start <= time) & (time <= last)
     user, as_of = user[inside], time[inside]
     first, end = events.offset[user], count_until(events, user, as_of)
+    followed = np.minimum(as_of + calendar.follow_up, last)
     return Cuts(
         split=split,
         cut=cut,
@@ -207,8 +217,8 @@ def contact_cuts(
         end=end,
         earlier=first,
         stop=count_until(events, user, np.minimum(as_of + calendar.horizon, last)),
-        reach=count_until(events, user, last),
-        known=np.full(len(as_of), last + 1),
+        reach=count_until(events, user, followed),
+        known=followed + 1,
         campaign=campaign[inside],
         reached=None if reached is None else reached[inside],
     )

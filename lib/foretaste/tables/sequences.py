@@ -19,7 +19,7 @@ from foretaste.errors import SettingsError, TableError
 from foretaste.settings import SequenceSettings
 from foretaste.tables import cuts, windows
 from foretaste.tables.contacts import NO_CAMPAIGNS, NONE, Campaigns
-from foretaste.tables.cuts import Calendar
+from foretaste.tables.cuts import SMALLEST, TEST, Calendar
 from foretaste.tables.histories import COLUMNS, Codes, columns_for, histories
 from foretaste.tables.table import Column, Table
 from foretaste.tables.windows import Cuts, Int64
@@ -98,10 +98,14 @@ class Bounds:
     until: datetime
     fitted_until: datetime
 
-    def of(self, split: str) -> tuple[str, ...]:
-        """What the rows of a split depend on: where it starts, where it ends."""
-        moments = {"train": (self.valid_from,), "valid": (self.valid_from, self.test_from), "test": (self.test_from, self.until)}
-        return tuple(moment.isoformat() for moment in moments[split])
+    def moved(self, since: "Bounds", split: str) -> bool:
+        """Whether rows that the split had with other bounds are not its rows any more. A later end of test time leaves them there."""
+        is_other = {
+            "train": self.valid_from != since.valid_from,
+            "valid": (self.valid_from, self.test_from) != (since.valid_from, since.test_from),
+            "test": self.test_from != since.test_from or self.until < since.until,
+        }
+        return is_other[split]
 
 
 def bounds(sessions: DataFrame, settings: SequenceSettings) -> Bounds:
@@ -152,27 +156,25 @@ def build(
     only: Iterable[str] = SPLITS,
     campaigns: Campaigns = NO_CAMPAIGNS,
     num_files: int = LEAST_FILES,
+    after: datetime | None = None,
 ) -> DataFrame:
     """The examples of these sessions' users in the splits of `only`; where there are campaigns, at the exposures to them, too.
+
+    after: only those of later moments
 
     One shuffle by user, into the files that `filed` tells of, and one sort; then many users at once become rows in numpy, in blocks of
     bounded size. What becomes of sessions is wider than they are, so that it is they that are shuffled.
     An executor holds an Arrow batch of sessions as it comes and the events of one user as integers.
     """
-    calendar = Calendar(
-        protocol=settings.protocol,
-        refit=settings.refit,
-        length=settings.length,
-        stride=settings.stride or max(1, settings.length // 2),
-        horizon=settings.horizon // _MICROSECOND,
-        every=settings.every // _MICROSECOND,
-        valid_from=_microseconds(splits.valid_from),
-        test_from=_microseconds(splits.test_from),
-        last=_microseconds(splits.until),
-    )
+    calendar = _calendar(settings, splits, SMALLEST if after is None else _microseconds(after))
     asked = tuple(SPLITS.index(split) for split in only)
     lay_out = _Examples(codes=_codes(vocabulary, settings, campaigns), calendar=calendar, splits=asked, campaigns=campaigns)
     return SEQUENCES.select(_ordered(filed(sessions, settings, num_files)).mapInArrow(lay_out, SEQUENCES.ddl))
+
+
+def newest(settings: SequenceSettings, splits: Bounds) -> datetime:
+    """The last calendar moment of test time: none is later."""
+    return _EPOCH + _calendar(settings, splits).moments(TEST)[1] * _MICROSECOND
 
 
 def latest(
@@ -228,6 +230,22 @@ def _ordered(sessions: DataFrame, columns: Sequence[str] = COLUMNS) -> DataFrame
     """In each partition one user's sessions after another, oldest first. They do not overlap, but may share their first or last moment."""
     keyed = sessions.withColumn("_user", F.xxhash64("user_id"))  # hashes compare faster than ids
     return keyed.sortWithinPartitions("_user", "user_id", "started_at", "ended_at", "session_id").select(*columns)
+
+
+def _calendar(settings: SequenceSettings, splits: Bounds, after: int = SMALLEST) -> Calendar:
+    return Calendar(
+        protocol=settings.protocol,
+        refit=settings.refit,
+        length=settings.length,
+        stride=settings.stride or max(1, settings.length // 2),
+        horizon=settings.horizon // _MICROSECOND,
+        every=settings.every // _MICROSECOND,
+        follow_up=settings.followed // _MICROSECOND,
+        valid_from=_microseconds(splits.valid_from),
+        test_from=_microseconds(splits.test_from),
+        last=_microseconds(splits.until),
+        after=after,
+    )
 
 
 def _microseconds(moment: datetime) -> int:

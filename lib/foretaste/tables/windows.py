@@ -70,7 +70,7 @@ class Cuts:
 
     earlier: where the events end that the row before of the same history, split and cut knew; `first` where there is none
     stop:    events [end, stop) are what followed within the horizon and inside the row's own split
-    reach, known: events [end, reach) are what followed inside the split, and what happened before `known`, a moment, is inside it
+    reach, known: events [end, reach) are what followed inside the split while the row is followed, which ends before the moment `known`
     campaign: what the row asks about, a place among the campaigns; None: no row asks about any
     reached: of rows of a trial: see contract.Future
     split, cut: places in contract.SPLITS and contract.CUTS, the same for all

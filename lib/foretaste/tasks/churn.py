@@ -8,7 +8,7 @@ from foretaste.tasks.task import Task, Worth
 
 
 def next_activity(future: Future) -> NDArray[np.int32]:
-    """(N, 2): as contract.answers_of has them: the day of the first activity in the row's split, and the whole days that it has left."""
+    """(N, 2): as contract.answers_of has them: the day of the first activity, and of how many whole days it is known."""
     active = np.append(np.flatnonzero(future.is_active), len(future.time))
     first = active[np.searchsorted(active, future.start)]
     came = first < future.reach
@@ -24,7 +24,7 @@ CHURN = Task(
     head="survival",
     label=Label(
         name="next_activity",
-        comment="day of the next activity in this split, from 1 on, 0 if there is none; and how many whole days the split has left",
+        comment="day of the next activity, from 1 on, 0 if there is none; and of how many whole days that is known in this split",
         width=2,
         compute=next_activity,
     ),

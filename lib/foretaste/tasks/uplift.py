@@ -23,7 +23,7 @@ UPLIFT = Task(
     head="uplift",
     label=Label(
         name="trial",
-        comment="in trials: day of the next activity, from 1 on, 0 if none; whole days that the split has left; whether it was reached",
+        comment="in trials: day of the next activity, from 1 on, 0 if none; of how many whole days that is known; whether it was reached",
         width=3,
         compute=trial,
     ),
