@@ -103,6 +103,23 @@ def test_rows_are_counted_apart_by_split_and_by_whether_they_can_be_judged() -> 
         assert found[split, "last_item", NUM_JUDGED][0] == len(expected) - sum(expected)
 
 
+def test_rows_without_a_target_are_not_scored() -> None:
+    class Counting(LastItem):
+        scored = 0
+
+        def score(self, batch: Batch[torch.Tensor]) -> torch.Tensor:
+            self.scored += len(batch.length)
+            return super().score(batch)
+
+    scorer, given = Counting(), rows(100)
+    run(dataclasses.replace(RANKING, load_model=lambda: scorer), [[given]])
+    assert scorer.scored == 90
+    nobody = given.filter(pa.array([targets[0] == 0 for targets in given.column("next_items").to_pylist()]))
+    found = run(dataclasses.replace(RANKING, load_model=lambda: scorer), [[nobody]])
+    assert scorer.scored == 90
+    assert sum(found[split, "last_item", NUM_LEFT_OUT][0] for split in ("valid", "test")) == 10
+
+
 def test_a_metric_is_what_the_rows_say() -> None:
     given = rows(100)
     last, target = (np.array(given.column(name).to_pylist()) for name in ("item", "next_items"))

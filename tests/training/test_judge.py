@@ -74,7 +74,7 @@ def test_items_metrics_by_hand() -> None:
 
 def test_an_item_that_nobody_knows_is_a_miss() -> None:
     judge = ItemsJudge("next_items")
-    judge.add(Told(SCORES[:2]), labelled("next_items", torch.tensor([[4, 9], [1, 5]])))  # rank 3, and unknown
+    judge.add(Told(SCORES[:1]), labelled("next_items", torch.tensor([[4, 9], [1, 5]])))  # rank 3, and unknown: only the first is scored
     judge.add(Told(SCORES[:2]), labelled("next_items", torch.tensor([[0, 0], [1, 0]])))
     verdict = judge.verdict()
     assert verdict is not None

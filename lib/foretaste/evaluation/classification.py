@@ -67,6 +67,9 @@ class Binary:
     def __init__(self, *, label: str) -> None:
         self.label = label
 
+    def tells(self, batch: Batch[Tensor]) -> Tensor:
+        return torch.ones_like(batch.length, dtype=torch.bool)
+
     def measure(self, scores: Tensor, batch: Batch[Tensor]) -> "LabelledRows":
         return LabelledRows(
             logit=numbers(scores), label=batch.labels[self.label].long().numpy(), probability=torch.sigmoid(scores.double()).numpy()

@@ -51,6 +51,10 @@ class Judge(Protocol):
     segmented: bool
     lower_is_better: frozenset[str]
 
+    def tells(self, batch: Batch[Tensor]) -> Tensor:
+        """(B,) bool: rows that have something to be judged by. No other needs a score."""
+        ...
+
     def measure(self, scores: Tensor, batch: Batch[Tensor]) -> Measured: ...
 
     def metrics(self, sums: Sums) -> Mapping[str, NDArray[np.float64]]:

@@ -86,13 +86,21 @@ class Pass:
     ) -> None:
         weights = poisson_weights(rows.column(USER_HASH).to_numpy(), self.replicates, self.seed)
         groups = [(name, weights * belongs[:, None]) for name, belongs in segments(rows)] if self.judge.segmented else []
-        batch: Batch[Tensor] = to_batch(rows, [self.label]).map(torch.tensor)
+        everybody: Batch[Tensor] = to_batch(rows, [self.label]).map(torch.tensor)
+        tells = self.judge.tells(everybody)
+        told = tells.numpy()
+        for name in scorers:
+            for segment, of_segment in [(ALL, weights), *groups]:
+                sums[split, segment, name][LEFT_OUT] += of_segment[~told].sum(0)
+        if not told.any():
+            return
+        batch: Batch[Tensor] = everybody.map(lambda array: array[tells])
         for name, scorer in scorers.items():
             with torch.inference_mode():
                 scores = scorer.score(batch)
                 measured = self.judge.measure(scores, batch)
             for segment, of_segment in [(ALL, weights), *groups]:
-                measured.add(sums[split, segment, name], of_segment)
+                measured.add(sums[split, segment, name], of_segment[told])
             for metric, items in measured.recommended().items():
                 bits = named[split, ALL, name].setdefault(metric, np.zeros(scores.shape[1], dtype=np.bool_))
                 bits[items] = True

@@ -133,10 +133,14 @@ class Ranking:
         shown = [f"{family}@{k}" for k in self.at[-2:] for family in ("recall", "mrr", "ndcg")]
         self.shown: Sequence[str] = [*shown, f"coverage@{last}", *([] if shares is None else [f"popularity_bias@{last}"])]
 
+    def tells(self, batch: Batch[Tensor]) -> Tensor:
+        return (self._targets(batch) != PAD).any(1)
+
+    def _targets(self, batch: Batch[Tensor]) -> Tensor:
+        return batch.labels[self.label][:, :1] if self.next_only else batch.labels[self.label]
+
     def measure(self, scores: Tensor, batch: Batch[Tensor]) -> RankedRows:
-        targets = batch.labels[self.label]
-        if self.next_only:
-            targets = targets[:, :1]
+        targets = self._targets(batch)
         if self.leave_out_seen:
             scores, targets = without_seen(scores, targets, batch.item.long())
         judged = (targets != PAD).any(1).numpy()

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -42,6 +43,9 @@ class Uplift:
 
     def __init__(self, *, label: str) -> None:
         self.label = label
+
+    def tells(self, batch: Batch[Tensor]) -> Tensor:
+        return torch.ones_like(batch.length, dtype=torch.bool)
 
     def measure(self, scores: Tensor, batch: Batch[Tensor]) -> "TrialRows":
         return TrialRows(score=numbers(scores), kind=batch.labels[self.label].long().numpy())

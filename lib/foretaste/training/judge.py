@@ -79,11 +79,12 @@ class ItemsJudge:
         known = (target >= FIRST_INDEX).nonzero().squeeze(1)
         if len(known) == 0:
             return
-        seen = batch.item[known] if self.leave_out_seen else None
+        told, target = batch.map(lambda array: array.index_select(0, known)), target[known]  # nothing is asked of the others
+        seen = told.item if self.leave_out_seen else None
         if isinstance(model, Blend):
-            ranks = ranks_among(model.score(batch)[known], target[known], seen).double().cpu()
+            ranks = ranks_among(model.score(told), target, seen).double().cpu()
         else:
-            ranks = ranks_of(model.represent(batch)[known], *model.item_weights(), target[known], seen).double().cpu()
+            ranks = ranks_of(model.represent(told), *model.item_weights(), target, seen).double().cpu()
         within = ranks <= CUTOFF
         gains = torch.where(within, 1 / torch.log2(ranks + 1), torch.zeros_like(ranks))
         self.sums[1:] += torch.stack([(1 / ranks).sum(), gains.sum(), within.double().sum()])
