@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -44,6 +45,9 @@ class Forecast:
         self.levels, self.label = tuple(levels), label
         self.num_sums = _BY_QUANTILE + 2 * len(levels)
         self.shown: Sequence[str] = ("wape", "mase", "pinball", STOCK_DAYS, *(f"coverage@{level:g}" for level in self.levels))
+
+    def tells(self, batch: Batch[Tensor]) -> Tensor:
+        return torch.ones_like(batch.length, dtype=torch.bool)
 
     def measure(self, scores: Tensor, batch: Batch[Tensor]) -> "ForecastRows":
         """scores: (B, S, H) paths that may come."""
