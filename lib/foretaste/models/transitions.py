@@ -25,10 +25,11 @@ class Transitions(Counted):
 
     def __init__(self, *, sizes: Sizes, options: Options) -> None:
         super().__init__(sizes=sizes, options=options, tables={"offset": torch.int64, "neighbour": torch.int32, "weight": torch.float32})
+        self._total: Tensor | None = None  # see `_totals`
         self._by_pair: tuple[Tensor, Tensor] | None = None  # rising keys of (item, neighbour), and their shares: see `_shares_of_pairs`
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
-        self._by_pair = None
+        self._total = self._by_pair = None
         super()._load_from_state_dict(*arguments)
 
     def evidence(self, batch: Batch[Tensor]) -> Tensor:
@@ -66,10 +67,12 @@ class Transitions(Counted):
         return torch.where(keys[place] == wanted, shares[place], 0.0)
 
     def _totals(self) -> Tensor:
-        """(I,): the weights of each item's list together, and next to nothing for an empty one."""
-        offset, weight = self._table("offset"), self._table("weight")
-        until = torch.cat([weight.new_zeros(1), weight.double().cumsum(0)])
-        return (until[offset[1:]] - until[offset[:-1]]).float().clamp(min=torch.finfo(torch.float32).tiny)
+        """(I,): the weights of each item's list together, and next to nothing for an empty one. Summed up once: lists are long."""
+        if self._total is None:
+            offset, weight = self._table("offset"), self._table("weight")
+            until = torch.cat([weight.new_zeros(1), weight.double().cumsum(0)])
+            self._total = (until[offset[1:]] - until[offset[:-1]]).float().clamp(min=torch.finfo(torch.float32).tiny)
+        return self._total
 
     def _lately(self, events: int, device: torch.device) -> Tensor:
         """(T,): what each of the last events counts for."""
