@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from foretaste.contract import Batch
 from foretaste.errors import ModelError
-from foretaste.evaluation.judge import JUDGED, LEFT_OUT
+from foretaste.evaluation.judge import JUDGED
 from foretaste.evaluation.ranking import Ranking, ranks, row_metrics
 
 NOT = -math.inf
@@ -24,11 +24,11 @@ def batch(history: list[list[int]], targets: list[list[int]]) -> Batch[torch.Ten
 
 
 def judged(judge: Ranking, scores: list[list[float]], rows: Batch[torch.Tensor]) -> dict[str, float]:
-    sums = np.zeros((judge.num_sums, 1))
-    judge.measure(torch.tensor(scores), rows).add(sums, np.ones((len(scores), 1)))
+    sums, tells = np.zeros((judge.num_sums, 1)), judge.tells(rows)
+    judge.measure(torch.tensor(scores)[tells], rows.map(lambda array: array[tells])).add(sums, np.ones((int(tells.sum()), 1)))
     return {name: float(values[0]) for name, values in judge.metrics(sums).items()} | {
         "judged": sums[JUDGED, 0],
-        "left_out": sums[LEFT_OUT, 0],
+        "left_out": len(scores) - int(tells.sum()),
     }
 
 
@@ -134,7 +134,8 @@ def test_coverage_and_popularity_bias_by_hand() -> None:
     of_targets = ((0.2 + 0.0) / 2 + 0.3) / 2  # the third row's only target is unknown, the fourth has none
     assert found["popularity_bias@1"] == pytest.approx(0.5 / of_targets)
     assert found["popularity_bias@2"] == pytest.approx((0.4 + 0.4 + 0.5) / 3 / of_targets)  # the third row names one item only
-    named = judge.measure(torch.tensor(scores), rows).recommended()
+    tell = slice(0, 3)
+    named = judge.measure(torch.tensor(scores)[tell], rows.map(lambda array: array[tell])).recommended()
     assert {metric: set(items) - {0} for metric, items in named.items()} == {"coverage@1": {2}, "coverage@2": {2, 3}}
 
 

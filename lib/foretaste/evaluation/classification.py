@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foretaste.contract import Batch
-from foretaste.evaluation.judge import JUDGED, Sums, add_rows, numbers, ratio
+from foretaste.evaluation.judge import JUDGED, Judge, Sums, add_rows, numbers, ratio
 
 NUM_BINS = 2000
 LOGIT_RANGE = 16.0  # the first and the last bin take what lies beyond
@@ -43,7 +43,7 @@ _NEGATIVE = _CALIBRATION + 3 * NUM_CALIBRATION_BINS
 _POSITIVE = _NEGATIVE + NUM_BINS
 
 
-class Binary:
+class Binary(Judge):
     """The Judge of yes-or-no models, whose scores are logits. `label`: where Batch.labels holds (B,) of 0 or 1."""
 
     num_sums = _POSITIVE + NUM_BINS
@@ -66,9 +66,6 @@ class Binary:
 
     def __init__(self, *, label: str) -> None:
         self.label = label
-
-    def tells(self, batch: Batch[Tensor]) -> Tensor:
-        return torch.ones_like(batch.length, dtype=torch.bool)
 
     def measure(self, scores: Tensor, batch: Batch[Tensor]) -> "LabelledRows":
         return LabelledRows(

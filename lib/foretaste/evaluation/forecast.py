@@ -15,13 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from foretaste.contract import Batch
 from foretaste.errors import SettingsError
-from foretaste.evaluation.judge import JUDGED, Sums, ratio
+from foretaste.evaluation.judge import JUDGED, Judge, Sums, ratio
 from foretaste.evaluation.stock import STOCK_DAYS
 
 MEDIAN = 0.5
@@ -31,7 +30,7 @@ _STEPS, _ERROR, _ACTUAL, _SCALED, _HAVE_SCALE = range(2, 7)
 _BY_QUANTILE = 7  # the pinball losses, then what was at or below
 
 
-class Forecast:
+class Forecast(Judge):
     """Metrics of forecasts at `levels`, rising, the median among them."""
 
     headline = "pinball"
@@ -45,9 +44,6 @@ class Forecast:
         self.levels, self.label = tuple(levels), label
         self.num_sums = _BY_QUANTILE + 2 * len(levels)
         self.shown: Sequence[str] = ("wape", "mase", "pinball", STOCK_DAYS, *(f"coverage@{level:g}" for level in self.levels))
-
-    def tells(self, batch: Batch[Tensor]) -> Tensor:
-        return torch.ones_like(batch.length, dtype=torch.bool)
 
     def measure(self, scores: Tensor, batch: Batch[Tensor]) -> "ForecastRows":
         """scores: (B, S, H) paths that may come."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -52,10 +53,12 @@ class Judge(Protocol):
     lower_is_better: frozenset[str]
 
     def tells(self, batch: Batch[Tensor]) -> Tensor:
-        """(B,) bool: rows that have something to be judged by. No other needs a score."""
-        ...
+        """(B,) bool: rows that have something to be judged by, as all have unless a judge says otherwise. No other needs a score."""
+        return torch.ones_like(batch.length, dtype=torch.bool)
 
-    def measure(self, scores: Tensor, batch: Batch[Tensor]) -> Measured: ...
+    def measure(self, scores: Tensor, batch: Batch[Tensor]) -> Measured:
+        """batch: rows that tell"""
+        ...
 
     def metrics(self, sums: Sums) -> Mapping[str, NDArray[np.float64]]:
         """Metric name → (R,), NaN where it is not defined, such as an AUC with one class only."""

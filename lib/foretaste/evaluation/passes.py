@@ -8,6 +8,7 @@ summed up by segment, too), a bit an item and cut-off of a ranking, and one batc
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 import pyarrow as pa
@@ -88,13 +89,11 @@ class Pass:
         groups = [(name, weights * belongs[:, None]) for name, belongs in segments(rows)] if self.judge.segmented else []
         everybody: Batch[Tensor] = to_batch(rows, [self.label]).map(torch.tensor)
         tells = self.judge.tells(everybody)
-        told = tells.numpy()
-        for name in scorers:
-            for segment, of_segment in [(ALL, weights), *groups]:
-                sums[split, segment, name][LEFT_OUT] += of_segment[~told].sum(0)
+        told, batch = tells.numpy(), everybody.map(lambda array: array[tells])
+        for name, (segment, of_segment) in product(scorers, [(ALL, weights), *groups]):
+            sums[split, segment, name][LEFT_OUT] += of_segment[~told].sum(0)
         if not told.any():
             return
-        batch: Batch[Tensor] = everybody.map(lambda array: array[tells])
         for name, scorer in scorers.items():
             with torch.inference_mode():
                 scores = scorer.score(batch)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from foretaste.contract import FIRST_INDEX, PAD, UNKNOWN, Batch
 from foretaste.errors import ModelError
-from foretaste.evaluation.judge import JUDGED, LEFT_OUT, Sums, ratio
+from foretaste.evaluation.judge import JUDGED, Judge, Sums, ratio
 from foretaste.scoring.topk import top_k
 
 FAMILIES = ("recall", "hit", "mrr", "ndcg", "hits")
@@ -103,7 +103,7 @@ class RankedRows:
         return {name: np.unique(items) for name, items in self.best.items()}
 
 
-class Ranking:
+class Ranking(Judge):
     """The Judge of next-item models.
 
     label:          where Batch.labels holds (B, K) item indices, in the order of their appearance
@@ -137,27 +137,31 @@ class Ranking:
         return (self._targets(batch) != PAD).any(1)
 
     def _targets(self, batch: Batch[Tensor]) -> Tensor:
-        return batch.labels[self.label][:, :1] if self.next_only else batch.labels[self.label]
+        """(B, K), PAD where there is none, or one that is not asked for."""
+        targets = batch.labels[self.label][:, :1] if self.next_only else batch.labels[self.label]
+        if not self.leave_out_seen:
+            return targets
+        was_seen = (targets[:, :, None] == batch.item[:, None, :]).any(2) & (targets >= FIRST_INDEX)
+        return torch.where(was_seen, PAD, targets)
 
     def measure(self, scores: Tensor, batch: Batch[Tensor]) -> RankedRows:
         targets = self._targets(batch)
         if self.leave_out_seen:
-            scores, targets = without_seen(scores, targets, batch.item.long())
-        judged = (targets != PAD).any(1).numpy()
+            scores = scores.scatter(1, batch.item.long(), -torch.inf)
         best, items = highest(scores, self.at[-1])
         rank = ranks(scores, targets, self.at[-1], best).numpy()
         found = np.zeros((len(rank), self.num_sums))
-        found[:, JUDGED], found[:, LEFT_OUT] = judged, ~judged
-        found[judged, _FIRST : _FIRST + len(self.names)] = row_metrics(rank[judged], self.at)
+        found[:, JUDGED] = 1
+        found[:, _FIRST : _FIRST + len(self.names)] = row_metrics(rank, self.at)
         wanted = targets.numpy()
         found[:, _TARGETS], found[:, _UNKNOWN] = (wanted != PAD).sum(1), (wanted == UNKNOWN).sum(1)
         chosen = np.where(best.numpy() > -np.inf, items.numpy(), PAD)[:, : self.at[-1]]
         if self.shares is not None:
             known = wanted >= FIRST_INDEX
-            popular = self.shares[chosen] * judged[:, None]
+            popular = self.shares[chosen]
             found[:, _FIRST + len(self.names) :] = np.stack([_mean(popular[:, :k], chosen[:, :k] != PAD) for k in self.at], axis=1)
             found[:, _TARGET_SHARE], found[:, _KNOWN_ROWS] = _mean(self.shares[np.where(known, wanted, PAD)], known), known.any(1)
-        return RankedRows(sums=found, best={f"coverage@{k}": chosen[judged, :k] for k in self.at})
+        return RankedRows(sums=found, best={f"coverage@{k}": chosen[:, :k] for k in self.at})
 
     def metrics(self, sums: Sums) -> dict[str, NDArray[np.float64]]:
         end = _FIRST + len(self.names)
@@ -173,10 +177,3 @@ class Ranking:
 def _mean(values: NDArray[np.float64], counts: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(B,) of (B, n): the mean over what counts, 0 where nothing does."""
     return ratio((values * counts).sum(1), counts.sum(1).astype(np.float64), empty=0.0)
-
-
-def without_seen(scores: Tensor, targets: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """The scores with the (B, T) items `seen` at -inf, and the (B, K) targets with those items as PAD."""
-    masked = scores.scatter(1, seen, -torch.inf)
-    was_seen = (targets[:, :, None] == seen[:, None, :]).any(2) & (targets >= FIRST_INDEX)
-    return masked, torch.where(was_seen, PAD, targets)

@@ -17,12 +17,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from foretaste.contract import Batch
-from foretaste.evaluation.judge import JUDGED, Sums, add_rows, numbers, ratio
+from foretaste.evaluation.judge import JUDGED, Judge, Sums, add_rows, numbers, ratio
 
 NUM_BINS = 2000
 REACHED = {"uplift@10%": 0.1, "uplift@30%": 0.3}
@@ -32,7 +31,7 @@ _FORETOLD = 2
 _HISTOGRAMS = 3
 
 
-class Uplift:
+class Uplift(Judge):
     """The Judge of models whose score is what reaching a user changes. `label`: where Batch.labels holds (B,) kinds of rows."""
 
     num_sums = _HISTOGRAMS + NUM_KINDS * NUM_BINS
@@ -43,9 +42,6 @@ class Uplift:
 
     def __init__(self, *, label: str) -> None:
         self.label = label
-
-    def tells(self, batch: Batch[Tensor]) -> Tensor:
-        return torch.ones_like(batch.length, dtype=torch.bool)
 
     def measure(self, scores: Tensor, batch: Batch[Tensor]) -> "TrialRows":
         return TrialRows(score=numbers(scores), kind=batch.labels[self.label].long().numpy())
