@@ -67,6 +67,16 @@ def test_tables_of_any_length_are_stored_and_loaded(tmp_path: Path) -> None:
     assert torch.equal(loaded.score(rows([A])), model("rules", AFTER).score(rows([A])))
 
 
+def test_what_is_worked_out_of_tables_is_forgotten_with_them() -> None:
+    seen, asked = rows([A, B]), torch.tensor([[B, D]])
+    chosen, fresh = model("rules", AFTER), model("rules", {**AFTER, "weight": [6.0, 1.0, 2.0]})
+    before = [*chosen.opinions(seen), *chosen.opinions_of(seen, asked)]
+    chosen.load_state_dict(fresh.state_dict())
+    after, expected = ([*each.opinions(seen), *each.opinions_of(seen, asked)] for each in (chosen, fresh))
+    assert all(torch.equal(one, other) for one, other in zip(after, expected, strict=True))
+    assert not all(torch.equal(one, other) for one, other in zip(after, before, strict=True))
+
+
 @pytest.mark.parametrize(
     "tables",
     [

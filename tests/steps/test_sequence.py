@@ -79,7 +79,7 @@ def test_a_later_end_of_test_time_adds_its_moments_and_leaves_the_others_alone(w
     assert first["test"] < second["test"]
     _equals_a_rebuild(warehouse, tmp_path / "second")
 
-    told(warehouse, ("ann", 470, "tea"), ("bob", 605, "tea"))  # the first moves rows of hour 408 and 480; the second has one of hour 552
+    told(warehouse, ("ann", 470, "tea"), ("bob", 605, "tea"))  # the first moves the row of hour 480; the second has one of hour 552
     assert (
         ran(warehouse, settings()) == "1 users have sessions that changed; written anew: test at calendars, test after 2024-04-21 02:00:00"
     )

@@ -128,12 +128,6 @@ class Settings(Strict):
                 raise ValueError(f"sequences.follow_up is shorter than tasks.{name}.within; leave it out here")
         return self
 
-    @property
-    def followed_sequences(self) -> SequenceSettings:
-        """`sequences` with its follow_up: for as long as the tasks ask."""
-        asked = [task.within for name, task in self.tasks.items() if TASKS[name].head in WAITS and task.within]
-        return self.sequences.model_copy(update={"follow_up": max([self.sequences.followed, *asked])})
-
     @model_validator(mode="after")
     def _whole_days(self) -> "Settings":
         for name in self.tasks:
@@ -148,6 +142,12 @@ class Settings(Strict):
             if (TASKS[name].train_cut != "window" or TASKS[name].metrics == "launches") and self.sequences.protocol != "global_time":
                 raise ValueError(f"tasks.{name} learns from {TASKS[name].train_cut} moments, which only sequences.protocol global_time has")
         return self
+
+    @property
+    def followed_sequences(self) -> SequenceSettings:
+        """`sequences` with its follow_up: for as long as the tasks ask."""
+        asked = [task.within for name, task in self.tasks.items() if TASKS[name].head in WAITS and task.within]
+        return self.sequences.model_copy(update={"follow_up": max([self.sequences.followed, *asked])})
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Settings:

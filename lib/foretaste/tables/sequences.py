@@ -98,12 +98,12 @@ class Bounds:
     until: datetime
     fitted_until: datetime
 
-    def moved(self, since: "Bounds", split: str) -> bool:
+    def moved(self, before: "Bounds", split: str) -> bool:
         """Whether rows that the split had with other bounds are not its rows any more. A later end of test time leaves them there."""
         is_other = {
-            "train": self.valid_from != since.valid_from,
-            "valid": (self.valid_from, self.test_from) != (since.valid_from, since.test_from),
-            "test": self.test_from != since.test_from or self.until < since.until,
+            "train": self.valid_from != before.valid_from,
+            "valid": (self.valid_from, self.test_from) != (before.valid_from, before.test_from),
+            "test": self.test_from != before.test_from or self.until < before.until,
         }
         return is_other[split]
 
