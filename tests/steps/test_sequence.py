@@ -67,7 +67,7 @@ def test_batches_equal_a_full_rebuild_and_leave_other_splits_alone(warehouse: Wa
     _equals_a_rebuild(warehouse, tmp_path / "fourth")
 
 
-def test_a_later_end_of_test_time_adds_its_moments_and_leaves_the_others_alone(warehouse: Warehouse, tmp_path: Path) -> None:
+def test_a_later_end_of_test_time_adds_its_moments_and_leaves_the_others_alone(warehouse: Warehouse) -> None:
     """Rows are followed for two days. Test time's moments are the hours 336 and 408, and from an event after hour 528 on 480, too."""
     told(warehouse, *START)
     ran(warehouse, settings())
@@ -77,17 +77,16 @@ def test_a_later_end_of_test_time_adds_its_moments_and_leaves_the_others_alone(w
     second = files(warehouse)
     assert (second["train"], second["valid"]) == (first["train"], first["valid"])
     assert first["test"] < second["test"]
-    _equals_a_rebuild(warehouse, tmp_path / "second")
+    _equals_its_rows_built_anew(warehouse, settings())
 
     told(warehouse, ("ann", 470, "tea"), ("bob", 605, "tea"))  # the first moves the row of hour 480; the second has one of hour 552
-    assert (
-        ran(warehouse, settings()) == "1 users have sessions that changed; written anew: test at calendars, test after 2024-04-21 02:00:00"
-    )
+    note = ran(warehouse, settings())
+    assert note == "1 users have sessions that changed; written anew: test at calendars, test after 2024-04-21 02:00:00"
     assert files(warehouse)["test"].isdisjoint(second["test"])
-    _equals_a_rebuild(warehouse, tmp_path / "third")
+    _equals_its_rows_built_anew(warehouse, settings())
 
 
-def test_rows_that_were_not_followed_long_enough_are_written_anew(warehouse: Warehouse, tmp_path: Path) -> None:
+def test_rows_that_were_not_followed_long_enough_are_written_anew(warehouse: Warehouse) -> None:
     """Followed for five days, hour 408's rows know of four at first, hour 336's of all."""
     chosen = settings(follow_up="5d")
     told(warehouse, *START)
@@ -98,7 +97,7 @@ def test_rows_that_were_not_followed_long_enough_are_written_anew(warehouse: War
     assert ran(warehouse, chosen) == "written anew: test after 2024-04-17 00:00:00"
     known = warehouse.read(SEQUENCES).where("split = 'test'").selectExpr("day(as_of)", "next_activity[1]").distinct()
     assert sorted(map(tuple, known.collect())) == [(15, 5), (18, 5), (21, 2)]
-    _equals_a_rebuild(warehouse, tmp_path / "rebuilt", chosen)
+    _equals_its_rows_built_anew(warehouse, chosen)
 
 
 @pytest.mark.parametrize("protocol", ["global_time", "session_next_item", "leave_one_out"])
@@ -143,9 +142,9 @@ def test_late_events_of_training_time_without_a_new_vocabulary(warehouse: Wareho
     _equals_a_rebuild(warehouse, tmp_path / "rebuilt")
 
 
-def _equals_a_rebuild(warehouse: Warehouse, path: Path, chosen: Settings | None = None) -> None:
+def _equals_a_rebuild(warehouse: Warehouse, path: Path) -> None:
     rebuilt = another(warehouse, path)
-    ran(rebuilt, chosen or settings())
+    ran(rebuilt, settings())
     assert [table.name for table in TABLES if not equal(table, warehouse, rebuilt)] == []
 
 
