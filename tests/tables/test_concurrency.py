@@ -1,7 +1,9 @@
 """Writers and readers at once: Delta lets one of two that collide win, the other writes anew, and nobody sees half of anything."""
 
 import os
+import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from foretaste import tables
 from foretaste.errors import TableError
 from foretaste.settings import EventColumns, Settings, SourceSettings
 from foretaste.steps.ingest import ingest
@@ -81,6 +84,37 @@ def test_two_ingests_of_files_that_overlap_lose_and_double_nothing(warehouse: Wa
     at_once(takes("one.csv"), takes("two.csv"))
     assert warehouse.read(EVENTS).count() == 900 == sum(added)
     assert warehouse.read(EVENTS).select("item_id").distinct().count() == 900
+
+
+def test_a_table_that_another_is_making_is_waited_for(warehouse: Warehouse) -> None:
+    """The other's commit comes as one of another process does: as a file, of which this session is not told."""
+    elsewhere = warehouse.annex("elsewhere")
+    elsewhere.create(RUNS)
+    [commit] = (Path(elsewhere.path) / "runs" / "_delta_log").glob("*.json")
+    log = Path(warehouse.path) / "runs" / "_delta_log"
+    log.mkdir(parents=True)  # as the other has it before its first commit
+
+    def commits() -> None:
+        time.sleep(2.0)
+        shutil.copy(commit, log)
+
+    def creates() -> None:
+        warehouse.create(RUNS)
+        assert list(log.glob("*.json"))
+
+    at_once(creates, commits)
+    run_of(warehouse, 1, 1)
+    assert warehouse.read(RUNS).count() == USERS
+
+
+def test_a_folder_that_is_no_table_is_left_as_it_is(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    letter = Path(warehouse.path) / "runs" / "letter.txt"
+    letter.parent.mkdir()
+    letter.write_text("not yours")
+    monkeypatch.setattr(tables.warehouse, "_FIRST_COMMIT_PAUSE_S", 0.0)
+    with pytest.raises(TableError, match="the folder of the table runs holds something that is no table"):
+        run_of(warehouse, 1, 1)
+    assert [path.name for path in letter.parent.iterdir()] == ["letter.txt"]
 
 
 def test_who_never_gets_a_turn_is_told(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, spark: SparkSession) -> None:

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from foretaste.settings import WarehouseSettings
 from foretaste.tables.conflicts import retried
 from foretaste.tables.table import Table
 
+_FIRST_COMMIT_TRIES, _FIRST_COMMIT_PAUSE_S = 10, 0.5
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
 
@@ -99,10 +101,33 @@ class Warehouse:
             **(marks or {}),
         }
         pairs = ", ".join(f"{_quoted(key)} = {_quoted(value)}" for key, value in properties.items())
-        self.run(
+        statement = (
             f"CREATE TABLE IF NOT EXISTS {self.identifier(table)} ({columns}) USING DELTA {layout} "
             f"COMMENT {_quoted(table.comment)} TBLPROPERTIES ({pairs})"
         )
+        # Between another job's folder for the log and its first commit there is a folder that is no table. Delta refuses it, or takes it
+        # for one and does nothing.
+        for _ in range(_FIRST_COMMIT_TRIES):
+            try:
+                self.run(statement)
+            except TableError as error:
+                if "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION" not in str(error):
+                    raise
+            if self.exists(table) or self._is_committed(table):
+                return
+            time.sleep(_FIRST_COMMIT_PAUSE_S)
+        raise TableError(
+            f"the folder of the table {table.name} holds something that is no table", where=self._folder(table),
+            fix="Move it elsewhere. If there is only a _delta_log without a commit, a job was ended while it made the table: remove that.",
+        )  # fmt: skip
+
+    def _is_committed(self, table: Table) -> bool:
+        """Whether the log has a commit now: `exists` tells what the session knows, which another process's commit does not change."""
+        try:
+            self.version(table)
+        except AnalysisException:
+            return False
+        return True
 
     def property(self, table: Table, name: str) -> str | None:
         """What the table's property of that name is."""
