@@ -2,9 +2,10 @@
 
 python bench/incremental.py --events 10000000 --share 0.01 --rounds 3
 
-The new events are the last ones, as a night brings them; the splits begin at fixed dates. Test time has no end, so that rows of a new
-moment may come; or, with `--until`, it ends before the new events, as between two trainings. Each round starts from a copy of the tables
-as they were before. Events are made up (bench/made_events.py).
+Events lie in the order of time, as they come to a shop. The new ones are the last, as a night brings them; the night before has come like
+this, too, unless `--nights 1` has the new ones follow a full rebuild. The splits begin at fixed dates. Test time has no end, so that rows
+of a new moment may come; or, with `--until`, it ends before the new events, as between two trainings. Each round starts from a copy of the
+tables as they were before. Events are made up (bench/made_events.py).
 """
 
 import os
@@ -27,6 +28,7 @@ from foretaste.tables import Warehouse
 from foretaste.tables.events import EVENTS
 from foretaste.tables.sequences import SEQUENCES
 from foretaste.tables.sessions import SESSIONS
+from foretaste.tables.vocabulary import VOCABULARY
 
 VALID_FROM, TEST_FROM, UNTIL = "2024-02-05", "2024-03-04", "2024-03-25"
 FEW, ALL = "new events", "full rebuild"
@@ -36,6 +38,7 @@ def main(
     events: Annotated[int, typer.Option(help="how many")] = 10_000_000,
     share: Annotated[float, typer.Option(help="of them that are new")] = 0.01,
     rounds: Annotated[int, typer.Option(help="of both, in turn; 0: one, without warming up")] = 3,
+    nights: Annotated[int, typer.Option(help="that bring so many events each; the last one is timed", min=1)] = 2,
     until: Annotated[bool, typer.Option(help=f"test time ends on {UNTIL}, and not with the last event")] = False,
     folder: Annotated[Path, typer.Option(help="where events and warehouses go")] = Path("warehouse/bench"),
     out: Annotated[Path | None, typer.Option(help="a JSON file for the figures")] = None,
@@ -43,16 +46,22 @@ def main(
     whole, settings = made_shop(folder, events)
     splits = {"valid_from": VALID_FROM, "test_from": TEST_FROM} | ({"until": UNTIL} if until else {})
     chosen = settings.model_copy(update={"sequences": settings.sequences.model_validate(splits)})
-    before = _before(whole, chosen, share, "until" if until else "open")
+    before = _before(whole, chosen, share, nights, "until" if until else "open")
     prints: dict[str, dict[str, dict[str, int]]] = {}
 
     def few(number: int) -> float:
-        ours = _copied(before, f"{before.path}-{number}")
-        ours.append(EVENTS, whole.read(EVENTS).where(_is_new(share)))
-        return _timed(FEW, ours)
+        return _timed(FEW, _with_new(number))
 
     def everything(number: int) -> float:
-        return _timed(ALL, whole.annex(f"round/{number}", EVENTS))
+        ours = _with_new(number)
+        for table in (SESSIONS, VOCABULARY, SEQUENCES):
+            shutil.rmtree(f"{ours.path}/{table.name}")
+        return _timed(ALL, ours)
+
+    def _with_new(number: int) -> Warehouse:
+        ours = _copied(before, f"{before.path}-{number}")
+        ours.append(EVENTS, whole.read(EVENTS).where(_is_of_last(share)))
+        return ours
 
     def _timed(side: str, ours: Warehouse) -> float:
         started = time.monotonic()
@@ -74,23 +83,27 @@ def main(
     tell(f"sessions and sequences of {events:,} events, {share:.0%} of them new; equal in all rows and columns", seconds, "s")
     middle, told = ratio(seconds, FEW, ALL)
     console.print(f"new events take {told} of a full rebuild's time")
-    keep(out, "incremental", events=events, share=share, until=until, seconds=seconds, ratio=middle)
+    keep(out, "incremental", events=events, share=share, nights=nights, until=until, seconds=seconds, ratio=middle)
 
 
-def _is_new(share: float) -> Column:
+def _is_of_last(share: float) -> Column:
     """The last events, by time: they are spread evenly over it."""
     return F.unix_micros("event_time") >= int(START) + int(DAYS * DAY * (1 - share))
 
 
-def _before(whole: Warehouse, chosen: Settings, share: float, splits: str) -> Warehouse:
-    """A warehouse of the events before, with their sessions and sequences; written once."""
-    ours = Warehouse(whole.spark, WarehouseSettings(path=f"{whole.path}-before-{share:g}-{splits}"))
+def _before(whole: Warehouse, chosen: Settings, share: float, nights: int, splits: str) -> Warehouse:
+    """A warehouse of the events before the last night, with their sessions and sequences; written once."""
+    ours = Warehouse(whole.spark, WarehouseSettings(path=f"{whole.path}-before-{share:g}-{splits}-{nights}"))
     if not ours.exists(SEQUENCES):
         shutil.rmtree(ours.path, ignore_errors=True)
         ours = Warehouse(whole.spark, WarehouseSettings(path=ours.path))
-        ours.append(EVENTS, whole.read(EVENTS).where(~_is_new(share)))
-        for step in (sessionize, sequence):
-            step(ours, chosen)
+        came = whole.read(EVENTS).where(~_is_of_last(share * nights))
+        ours.append(EVENTS, came.repartitionByRange("event_time").sortWithinPartitions("event_time"))
+        for night in range(nights, 0, -1):
+            for step in (sessionize, sequence):
+                step(ours, chosen)
+            if night > 1:
+                ours.append(EVENTS, whole.read(EVENTS).where(_is_of_last(share * night) & ~_is_of_last(share * (night - 1))))
     return ours
 
 

@@ -95,6 +95,18 @@ def test_a_stretch_ends_at_pauses_alone(spark: SparkSession) -> None:
     }
 
 
+def test_a_session_that_goes_on_from_days_before_is_cut_where_a_full_rebuild_cuts_it(warehouse: Warehouse, tmp_path: Path) -> None:
+    """One that never pauses for five days, in parts of 50 events each: what part a new event is of, only the first of them tells."""
+    settings = Settings.model_validate({"sessions": {"most_events": 50}})
+    told(warehouse, *(("ann", number / 3, "tea") for number in range(360)), ("bob", 1, "tea"))
+    sessionize(warehouse, settings)
+    told(warehouse, ("ann", 120, "jam"), ("bob", 119, "jam"))
+    assert sessionize(warehouse, settings).notes == ("2 sessions of 2 users with new events are new or changed",)
+    rebuilt = another(warehouse, tmp_path / "rebuilt")
+    sessionize(rebuilt, settings)
+    assert equal(SESSIONS, warehouse, rebuilt)
+
+
 def after(minutes: float) -> datetime:
     return MONDAY + timedelta(minutes=minutes)
 

@@ -164,6 +164,15 @@ def test_rows_of_what_was_touched_become_the_new_ones_and_equal_ones_are_not_wri
     assert warehouse.built_from(STOCK) == {"events": 1}
 
 
+def test_settings_inside_leave_the_session_its_own(warehouse: Warehouse) -> None:
+    """One that the session was started with, in tests without adaptive execution, and one that it lacks."""
+    conf = warehouse.spark.conf
+    with warehouse.planned_once(), warehouse.configured({"spark.sql.shuffle.partitions": "7", "spark.foretaste.none": "1"}):
+        assert (conf.get("spark.sql.shuffle.partitions"), conf.get("spark.foretaste.none")) == ("7", "1")
+    assert (conf.get("spark.sql.adaptive.enabled"), conf.get("spark.sql.shuffle.partitions")) == ("false", "2")
+    assert conf.get("spark.foretaste.none", "gone") == "gone"
+
+
 def test_rows_beyond_what_was_touched_of_a_key_stay(spark: SparkSession, warehouse: Warehouse) -> None:
     """a and b were touched, those with more than 2 alone, and all that has more than 1 is compared with."""
     warehouse.overwrite(STOCK, stock(spark, ("a", 2), ("b", 3), ("c", 4)))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame, Row
 
 from foretaste.tables import Table, Warehouse
 
@@ -15,9 +15,10 @@ def identity(warehouse: Warehouse, table: Table) -> str:
 
 
 def changes_since(
-    warehouse: Warehouse, table: Table, key: Sequence[str], before: Mapping[str, object], now: Mapping[str, object]
-) -> DataFrame | None:
-    """The distinct keys of rows that changed between the versions that `before` and `now` name (each a built_from), cached on disk.
+    warehouse: Warehouse, table: Table, key: Sequence[str], before: Mapping[str, object], now: Mapping[str, object], *asked: Column
+) -> tuple[DataFrame, Row] | None:
+    """The distinct keys of rows that changed between the versions that `before` and `now` name (each a built_from), cached on disk; and
+    what is `asked` of them, as aggregates.
 
     None where that is not known: the table is another one now, or its change feed was cleaned up.
     """
@@ -27,7 +28,8 @@ def changes_since(
         return None
     try:
         changes = warehouse.changed_keys(table, key, since, until).persist()
-        changes.count()  # the files of the feed are opened here, and may be gone
+        told = changes.agg(*asked).head()  # the files of the feed are opened here, and may be gone
     except (PySparkException, Py4JJavaError):
         return None
-    return changes
+    assert told is not None
+    return changes, told

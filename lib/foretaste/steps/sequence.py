@@ -107,19 +107,20 @@ def _changes(
     warehouse: Warehouse, before: Mapping[str, object], now: Mapping[str, object], settings: SequenceSettings, splits: Bounds
 ) -> _Changes | None:
     known = before.get("splits")
-    changed = changes_since(warehouse, SESSIONS, ["user_id", "started_at"], before, now)
-    if changed is None or not isinstance(known, dict) or set(known) != {field.name for field in fields(Bounds)}:
+    if not isinstance(known, dict) or set(known) != {field.name for field in fields(Bounds)}:
         return None
     bounds = Bounds(**{name: datetime.fromisoformat(moment) for name, moment in known.items()})
     until = min(splits.until, bounds.until) if settings.protocol == "global_time" else splits.until  # else rows wait for what follows
     started = F.unix_micros("started_at")
-    within = changed.where(started <= (until - _EPOCH) // timedelta(microseconds=1))
-    told = within.agg(F.count_distinct("user_id"), F.min(started)).head()
-    assert told is not None
-    num_users, earliest = told
+    is_within = started <= (until - _EPOCH) // timedelta(microseconds=1)
+    asked = F.count_distinct(F.when(is_within, F.col("user_id"))), F.min(F.when(is_within, started))
+    found = changes_since(warehouse, SESSIONS, ["user_id", "started_at"], before, now, *asked)
+    if found is None:
+        return None
+    changed, (num_users, earliest) = found
     return _Changes(
         until=until,
-        users=within.select("user_id").distinct(),
+        users=changed.where(is_within).select("user_id").distinct(),
         num_users=num_users,
         earliest=datetime.max if earliest is None else _EPOCH + timedelta(microseconds=earliest),
         bounds=bounds,
@@ -168,7 +169,6 @@ def _renew(
     Rows lie in a mixed order, so that a few users' rows are in nearly every file of a split and cut: it is written whole or not at all.
     A later end of test time has rows of new moments, and those of earlier ones that could not be followed long enough yet.
     """
-    old = warehouse.read(SEQUENCES, warehouse.version(SEQUENCES))
     by_time = settings.protocol != "leave_one_out"  # else an event may move those before it into other splits, and no bound moves
     moved = [split for split in SPLITS if by_time and splits.moved(changes.bounds, split)]
     recent = _recent(settings, splits, changes.bounds, asked) if "test" not in moved else None
@@ -177,7 +177,7 @@ def _renew(
     if not changes.num_users and not moved and recent is None:
         return f"no row differs: no session changed that started before {changes.until}"
 
-    num_files = _num_files(warehouse)
+    old, num_files = warehouse.read(SEQUENCES, warehouse.version(SEQUENCES)), _num_files(warehouse)
     own = sessions.join(changes.users, on="user_id", how="left_semi")
     theirs = sequences.build(own, words, settings, splits, reached, asked, num_files).persist()
     may_differ = ~is_recent & F.expr(f"as_of >= {_literal(since)}")

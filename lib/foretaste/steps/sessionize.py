@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from foretaste.settings import SessionSettings, Settings
@@ -12,6 +13,9 @@ from foretaste.steps.report import StepReport
 from foretaste.tables import Warehouse, sessions
 from foretaste.tables.events import EVENTS
 from foretaste.tables.sessions import SESSIONS
+
+_BEFORE = timedelta(days=2)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def sessionize(warehouse: Warehouse, settings: Settings) -> StepReport:
@@ -33,11 +37,12 @@ def sessionize(warehouse: Warehouse, settings: Settings) -> StepReport:
     elif changed:
         warehouse.overwrite(SESSIONS, sessions.build(events, settings.sessions), built_from)
         note = f"all sessions written anew: the {' and '.join(changed)} changed" if before else "all sessions written"
-    elif (moments := changes_since(warehouse, EVENTS, ["user_id", "event_time"], before, built_from)) is None:
+    elif (changes := _changes(warehouse, before, built_from)) is None:
         warehouse.overwrite(SESSIONS, sessions.build(events, settings.sessions), built_from)
         note = "all sessions written anew: what changed in events is not known any more"
     else:
-        note = _renew(warehouse, events, moments, settings.sessions, built_from)
+        moments, (first,) = changes
+        note = _renew(warehouse, events, moments, first or 0, settings.sessions, built_from)
         moments.unpersist()
     num_events, built = events.count(), warehouse.read(SESSIONS)
     num_sessions = built.count()  # Delta's log knows it
@@ -50,15 +55,22 @@ def sessionize(warehouse: Warehouse, settings: Settings) -> StepReport:
     return StepReport(step="sessionize", read={"events": num_events}, written={"sessions": num_sessions}, notes=tuple(notes))
 
 
-def _renew(warehouse: Warehouse, events: DataFrame, moments: DataFrame, settings: SessionSettings, built_from: Mapping[str, object]) -> str:
-    """Sessions of the stretches of time in which events changed. moments: whose events changed, and when"""
-    stretches = sessions.stretches(warehouse.read(SESSIONS), moments, settings).persist()
+def _changes(warehouse: Warehouse, before: Mapping[str, object], now: Mapping[str, object]) -> tuple[DataFrame, Row] | None:
+    """Whose events changed, and when; and the first of those moments."""
+    return changes_since(warehouse, EVENTS, ["user_id", "event_time"], before, now, F.min(F.unix_micros("event_time")))
+
+
+def _renew(
+    warehouse: Warehouse, events: DataFrame, moments: DataFrame, first: int, settings: SessionSettings, built_from: Mapping[str, object]
+) -> str:
+    """Sessions of the stretches of time in which events changed.
+
+    moments: whose events changed, and when; `first` the first of them (microseconds since 1970)
+    """
+    stretches, num_users, since = _stretches(warehouse, moments, first, settings)
     try:
-        extent = stretches.agg(F.count("*"), F.min("since")).head()
-        assert extent is not None
-        num_users, since = extent
         inside = F.unix_micros("event_time").between(F.col("since"), F.col("until"))
-        recent = events if since is None else events.where(F.col("event_time") >= F.timestamp_micros(F.lit(since)))  # prunes files
+        recent = events.where(F.col("event_time") >= F.timestamp_micros(F.lit(since)))  # prunes files
         theirs = recent.join(stretches, on="user_id").where(inside).drop("since", "until")
         num_written = warehouse.replace_rows_of(
             SESSIONS,
@@ -67,8 +79,30 @@ def _renew(warehouse: Warehouse, events: DataFrame, moments: DataFrame, settings
             built_from,
             told_by=sessions.GROWS_BY,
             among="unix_micros(target.started_at) BETWEEN touched.since AND touched.until",
-            within=f"target.started_at >= timestamp_micros({since or 0})",
+            within=f"target.started_at >= timestamp_micros({since})",
         )
     finally:
         stretches.unpersist()
     return f"{num_written:,} sessions of {num_users:,} users with new events are new or changed"
+
+
+def _stretches(warehouse: Warehouse, moments: DataFrame, first: int, settings: SessionSettings) -> tuple[DataFrame, int, int]:
+    """Those stretches, cached, how many, and where the first begins (microseconds since 1970).
+
+    They are looked for among the sessions of some time before the first change, and among all where one may go on from an earlier one.
+    """
+    there = warehouse.read(SESSIONS, warehouse.version(SESSIONS))  # what is cached of a table without its version is planned anew later
+    seen_from = first - _BEFORE // _MICROSECOND
+    recent = there.where(F.col("ended_at") >= F.timestamp_micros(F.lit(seen_from)))
+    found = _found(warehouse, recent, moments, settings)
+    if settings.bots or found[2] - settings.gap // _MICROSECOND >= seen_from:
+        return found
+    found[0].unpersist()
+    return _found(warehouse, there, moments, settings)
+
+
+def _found(warehouse: Warehouse, among: DataFrame, moments: DataFrame, settings: SessionSettings) -> tuple[DataFrame, int, int]:
+    with warehouse.planned_once():
+        stretches = sessions.stretches(among, moments, settings).persist()
+    num_users, since = stretches.agg(F.count("*"), F.coalesce(F.min("since"), F.lit(0))).head()  # type: ignore[misc]
+    return stretches, num_users, since

@@ -240,18 +240,23 @@ class Warehouse:
         """
         compared = list(dict.fromkeys((*table.key, *(told_by or table.names))))
         begins = [f"target.`{name}` = touched.`{name}`" for name in touched.columns if name in table.key]
-        there = self.read(table).alias("target").where(within)
+        # At its version, since Delta plans anew, after the commit, what is cached of a table without one.
+        there = self.read(table, self.version(table)).alias("target").where(within)
         old = there.join(touched.alias("touched"), on=F.expr(" AND ".join([*begins, f"({among})"])), how="left_semi")
         old = old.select(*compared).alias("old")
         new = rows.withColumn("_is_there", F.lit(True)).alias("new")
         both = new.join(old, on=F.expr(" AND ".join(f"new.`{name}` = old.`{name}`" for name in table.key)), how="full_outer")
         same = " AND ".join(f"new.`{name}` <=> old.`{name}`" for name in compared)
         columns = [F.coalesce(f"new.{name}", f"old.{name}").alias(name) if name in table.key else f"new.{name}" for name in table.names]
-        source = both.where(f"NOT ({same})").select(*columns, "_is_there")
-        values: dict[str, str | SparkColumn] = {name: f"source.`{name}`" for name in table.names}
-        merge = self.delta(table).alias("target").merge(source.alias("source"), f"{_same_key(table)} AND ({within})")
-        merge = merge.whenMatchedDelete(condition="source._is_there IS NULL").whenMatchedUpdate(set=values)
-        return self._merge(table, merge.whenNotMatchedInsert(values=values), built_from)
+        with self.planned_once():
+            source = both.where(f"NOT ({same})").select(*columns, "_is_there").persist()
+        try:
+            values: dict[str, str | SparkColumn] = {name: f"source.`{name}`" for name in table.names}
+            merge = self.delta(table).alias("target").merge(source.alias("source"), f"{_same_key(table)} AND ({within})")
+            merge = merge.whenMatchedDelete(condition="source._is_there IS NULL").whenMatchedUpdate(set=values)
+            return self._merge(table, merge.whenNotMatchedInsert(values=values), built_from)
+        finally:
+            source.unpersist()
 
     @retried
     def delete(self, table: Table, keys: DataFrame) -> int:
@@ -288,15 +293,29 @@ class Warehouse:
             yield
 
     @contextmanager
+    def planned_once(self) -> Iterator[None]:
+        """Queries planned inside (`persist` plans) are not planned anew after each stage.
+
+        With each plan Delta looks in a job of its own which files of a table have deletion vectors; where few rows are touched, that takes
+        longer than their work.
+        """
+        with self.configured({"spark.sql.adaptive.enabled": "false"}):
+            yield
+
+    @contextmanager
     def configured(self, conf: Mapping[str, str]) -> Iterator[None]:
         """Spark's settings inside; the session's before and after."""
+        before = {name: self.spark.conf.get(name, None) for name in conf}
         for name, value in conf.items():
             self.spark.conf.set(name, value)
         try:
             yield
         finally:
-            for name in conf:
-                self.spark.conf.unset(name)
+            for name, old in before.items():
+                if old is None:
+                    self.spark.conf.unset(name)
+                else:
+                    self.spark.conf.set(name, old)
 
     def built_from(self, table: Table, version: int | None = None) -> dict[str, object]:
         """What the last build, or the last one up to `version`, said it was built from ({} if it never did)."""
