@@ -177,7 +177,7 @@ def _renew(
     if not changes.num_users and not moved and recent is None:
         return f"no row differs: no session changed that started before {changes.until}"
 
-    old, num_files = warehouse.read(SEQUENCES, warehouse.version(SEQUENCES)), _num_files(warehouse)
+    old, num_files = warehouse.read_as_it_is(SEQUENCES), _num_files(warehouse)
     own = sessions.join(changes.users, on="user_id", how="left_semi")
     theirs = sequences.build(own, words, settings, splits, reached, asked, num_files).persist()
     may_differ = ~is_recent & F.expr(f"as_of >= {_literal(since)}")

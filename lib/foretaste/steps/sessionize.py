@@ -91,14 +91,14 @@ def _stretches(warehouse: Warehouse, moments: DataFrame, first: int, settings: S
 
     They are looked for among the sessions of some time before the first change, and among all where one may go on from an earlier one.
     """
-    there = warehouse.read(SESSIONS, warehouse.version(SESSIONS))  # what is cached of a table without its version is planned anew later
+    there = warehouse.read_as_it_is(SESSIONS)
     seen_from = first - _BEFORE // _MICROSECOND
     recent = there.where(F.col("ended_at") >= F.timestamp_micros(F.lit(seen_from)))
-    found = _found(warehouse, recent, moments, settings)
-    if settings.bots or found[2] - settings.gap // _MICROSECOND >= seen_from:
-        return found
-    found[0].unpersist()
-    return _found(warehouse, there, moments, settings)
+    stretches, num_users, since = _found(warehouse, recent, moments, settings)
+    if since - settings.gap // _MICROSECOND < seen_from and not settings.bots:
+        stretches.unpersist()
+        stretches, num_users, since = _found(warehouse, there, moments, settings)
+    return stretches, num_users, since
 
 
 def _found(warehouse: Warehouse, among: DataFrame, moments: DataFrame, settings: SessionSettings) -> tuple[DataFrame, int, int]:

@@ -164,6 +164,10 @@ class Warehouse:
             )  # fmt: skip
         return rows
 
+    def read_as_it_is(self, table: Table) -> DataFrame:
+        """The table at its newest version, for what is cached: without a version, a commit has it planned and computed anew."""
+        return self.read(table, self.version(table))
+
     def delta(self, table: Table) -> DeltaTable:
         """Delta's own handle, for MERGE, DELETE and the history."""
         return DeltaTable.forName(self.spark, self.identifier(table))
@@ -240,8 +244,7 @@ class Warehouse:
         """
         compared = list(dict.fromkeys((*table.key, *(told_by or table.names))))
         begins = [f"target.`{name}` = touched.`{name}`" for name in touched.columns if name in table.key]
-        # At its version, since Delta plans anew, after the commit, what is cached of a table without one.
-        there = self.read(table, self.version(table)).alias("target").where(within)
+        there = self.read_as_it_is(table).alias("target").where(within)
         old = there.join(touched.alias("touched"), on=F.expr(" AND ".join([*begins, f"({among})"])), how="left_semi")
         old = old.select(*compared).alias("old")
         new = rows.withColumn("_is_there", F.lit(True)).alias("new")
