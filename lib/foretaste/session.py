@@ -1,7 +1,9 @@
-"""The only builder of a SparkSession: local, on a cluster, or the one that Databricks has already started."""
+"""The only builder of a SparkSession: local, on a cluster, or the one that Databricks has already started; and settings for a while."""
 
 import os
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyspark
@@ -29,6 +31,22 @@ def spark_session(settings: SparkSettings, name: str = "foretaste") -> SparkSess
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
     return session
+
+
+@contextmanager
+def configured(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]:
+    """Spark's settings inside; the session's own before and after (`unset` alone goes to Spark's defaults)."""
+    before = {name: spark.conf.get(name, None) for name in conf}
+    for name, value in conf.items():
+        spark.conf.set(name, value)
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            if old is None:
+                spark.conf.unset(name)
+            else:
+                spark.conf.set(name, old)
 
 
 def _defaults(settings: SparkSettings) -> dict[str, str]:

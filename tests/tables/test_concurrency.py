@@ -11,7 +11,6 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from foretaste import tables
 from foretaste.errors import TableError
 from foretaste.settings import EventColumns, Settings, SourceSettings
 from foretaste.steps.ingest import ingest
@@ -111,7 +110,7 @@ def test_a_folder_that_is_no_table_is_left_as_it_is(warehouse: Warehouse, monkey
     letter = Path(warehouse.path) / "runs" / "letter.txt"
     letter.parent.mkdir()
     letter.write_text("not yours")
-    monkeypatch.setattr(tables.warehouse, "_FIRST_COMMIT_PAUSE_S", 0.0)
+    monkeypatch.setattr(conflicts, "MAKING_PAUSE_S", 0.0)
     with pytest.raises(TableError, match="the folder of the table runs holds something that is no table"):
         run_of(warehouse, 1, 1)
     assert [path.name for path in letter.parent.iterdir()] == ["letter.txt"]

@@ -9,6 +9,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from foretaste.errors import TableError
+from foretaste.session import configured
 from foretaste.settings import WarehouseSettings
 from foretaste.tables import TABLES, Table, Warehouse
 from foretaste.tables.table import Column
@@ -167,7 +168,7 @@ def test_rows_of_what_was_touched_become_the_new_ones_and_equal_ones_are_not_wri
 def test_settings_inside_leave_the_session_its_own(warehouse: Warehouse) -> None:
     """One that the session was started with, in tests without adaptive execution, and one that it lacks."""
     conf = warehouse.spark.conf
-    with warehouse.planned_once(), warehouse.configured({"spark.sql.shuffle.partitions": "7", "spark.foretaste.none": "1"}):
+    with warehouse.planned_once(), configured(warehouse.spark, {"spark.sql.shuffle.partitions": "7", "spark.foretaste.none": "1"}):
         assert (conf.get("spark.sql.shuffle.partitions"), conf.get("spark.foretaste.none")) == ("7", "1")
     assert (conf.get("spark.sql.adaptive.enabled"), conf.get("spark.sql.shuffle.partitions")) == ("false", "2")
     assert conf.get("spark.foretaste.none", "gone") == "gone"

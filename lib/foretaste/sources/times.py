@@ -1,8 +1,7 @@
 """How sources write times, read into timestamps; what cannot be read is null, and never an error (with ANSI casts on, too)."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
@@ -10,6 +9,7 @@ from pyspark.sql.types import DataType, DateType, TimestampNTZType, TimestampTyp
 
 from foretaste.errors import SourceError
 from foretaste.faults import root_cause
+from foretaste.session import configured
 from foretaste.settings import TimeFormat
 
 NUMBER = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\s*$"
@@ -17,7 +17,6 @@ _MICROSECONDS_IN = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds":
 _MAX_MICROSECONDS = 9e18  # bigint holds 9.2e18
 _DATE = r"^\s*[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
 _WITHOUT_ZONE = _DATE + r"([ T]([0-9]{1,2}(:[0-9]{1,2}(:[0-9]{1,2}(\.[0-9]*)?)?)?)?)?\s*$"
-_POLICY = "spark.sql.legacy.timeParserPolicy"
 
 
 def as_timestamp(column: Column, kind: DataType, time: TimeFormat) -> Column:
@@ -67,18 +66,9 @@ def check(spark: SparkSession, time: TimeFormat) -> None:
             ) from error
 
 
-@contextmanager
-def strict_patterns(spark: SparkSession) -> Iterator[None]:
+def strict_patterns(spark: SparkSession) -> AbstractContextManager[None]:
     """Inside, a time that only Spark 2's parser would read is null: by default Spark ends the job there."""
-    before = spark.conf.get(_POLICY, None)
-    spark.conf.set(_POLICY, "CORRECTED")
-    try:
-        yield
-    finally:
-        if before is None:
-            spark.conf.unset(_POLICY)
-        else:
-            spark.conf.set(_POLICY, before)
+    return configured(spark, {"spark.sql.legacy.timeParserPolicy": "CORRECTED"})
 
 
 def _microseconds(text: Column, scale: int) -> Column:

@@ -1,4 +1,4 @@
-"""Two jobs that write one table at once: Delta lets the first one commit, and the other begins anew."""
+"""Two jobs that write one table at once: Delta lets the first one commit, and the other begins anew, or waits for a table to be made."""
 
 import functools
 import random
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from delta import exceptions
+from pyspark.errors import AnalysisException
 
 from foretaste.errors import TableError
 from foretaste.tables.table import Table
@@ -25,6 +26,7 @@ CONFLICTS = (
     exceptions.ProtocolChangedException,
 )
 TRIES, FIRST_PAUSE_S = 10, 0.2
+MAKING_PAUSE_S = 0.5
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -49,3 +51,33 @@ def retried(write: Callable[Concatenate["Warehouse", Table, P], R]) -> Callable[
             ) from error
 
     return persistent
+
+
+def make(warehouse: "Warehouse", table: Table, statement: str) -> None:
+    """Runs the statement that makes the table; where another job is making it, waits for that job's first commit.
+
+    Between the other's folder for the log and its first commit there is a folder that is no table. Delta refuses it, or takes it for one
+    and does nothing. TableError where it stays like this.
+    """
+    for _ in range(TRIES):
+        try:
+            warehouse.run(statement)
+        except TableError as error:
+            if "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION" not in str(error):
+                raise
+        if warehouse.exists(table) or _is_committed(warehouse, table):
+            return
+        time.sleep(MAKING_PAUSE_S)
+    raise TableError(
+        f"the folder of the table {table.name} holds something that is no table", where=warehouse.identifier(table),
+        fix="Move it elsewhere. If there is only a _delta_log without a commit, a job was ended while it made the table: remove that.",
+    )  # fmt: skip
+
+
+def _is_committed(warehouse: "Warehouse", table: Table) -> bool:
+    """Whether the log has a commit now: `exists` tells what the session knows, which another process's commit does not change."""
+    try:
+        warehouse.version(table)
+    except AnalysisException:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from foretaste.session import configured
 from foretaste.tables.conflicts import retried
 from foretaste.tables.table import Table
 from foretaste.tables.warehouse import Warehouse
@@ -34,7 +35,7 @@ def vacuum(warehouse: Warehouse, table: Table, hours: float) -> None:
         "spark.databricks.delta.retentionDurationCheck.enabled": "false",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": str(listed_by),
     }
-    with warehouse.configured(conf):
+    with configured(warehouse.spark, conf):
         warehouse.run(f"VACUUM {warehouse.identifier(table)} RETAIN {hours:.4f} HOURS")
 
 

@@ -42,3 +42,34 @@ class Table:
     def select(self, rows: DataFrame) -> DataFrame:
         """`rows` with exactly this table's columns, cast to its types: the contract at the end of every build."""
         return rows.select(*[F.col(column.name).cast(column.type).alias(column.name) for column in self.columns])
+
+    def create_statement(self, identifier: str, marks: Mapping[str, str]) -> str:
+        """The SQL that makes this table, if it is not there, with comments, NOT NULLs, CHECKs, layout and `marks` (properties)."""
+        columns = ", ".join(
+            f"`{column.name}` {column.type}{' NOT NULL' if column.required else ''} COMMENT {quoted(column.comment)}"
+            for column in self.columns
+        )
+        layout = ""
+        if self.partitioned_by:
+            layout = f"PARTITIONED BY ({', '.join(self.partitioned_by)})"
+        elif self.clustered_by:
+            layout = f"CLUSTER BY ({', '.join(self.clustered_by)})"
+        properties = {
+            # Where rows change one by one, marks of those that are gone spare the others in their files a copy. Not where Petastorm reads:
+            # it reads whole files, and deleted rows would come back.
+            "delta.enableDeletionVectors": str(self.change_feed).lower(),
+            "delta.enableChangeDataFeed": str(self.change_feed).lower(),
+            **{f"delta.constraints.{name}": condition for name, condition in self.checks.items()},
+            **marks,
+        }
+        pairs = ", ".join(f"{quoted(key)} = {quoted(value)}" for key, value in properties.items())
+        return (
+            f"CREATE TABLE IF NOT EXISTS {identifier} ({columns}) USING DELTA {layout} "
+            f"COMMENT {quoted(self.comment)} TBLPROPERTIES ({pairs})"
+        )
+
+
+def quoted(text: str) -> str:
+    """`text` as a string in SQL."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

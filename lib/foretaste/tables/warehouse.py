@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,11 +17,12 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType, _parse_datatype_string
 
 from foretaste.errors import TableError
+from foretaste.session import configured
 from foretaste.settings import WarehouseSettings
-from foretaste.tables.conflicts import retried
-from foretaste.tables.table import Table
+from foretaste.tables import differences
+from foretaste.tables.conflicts import make, retried
+from foretaste.tables.table import Table, quoted
 
-_FIRST_COMMIT_TRIES, _FIRST_COMMIT_PAUSE_S = 10, 0.5
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
 
@@ -82,52 +82,7 @@ class Warehouse:
         if self.exists(table):
             self._complete(table)
             return
-        columns = ", ".join(
-            f"`{column.name}` {column.type}{' NOT NULL' if column.required else ''} COMMENT {_quoted(column.comment)}"
-            for column in table.columns
-        )
-        layout = ""
-        if table.partitioned_by:
-            layout = f"PARTITIONED BY ({', '.join(table.partitioned_by)})"
-        elif table.clustered_by:
-            layout = f"CLUSTER BY ({', '.join(table.clustered_by)})"
-        checks = {f"delta.constraints.{name}": condition for name, condition in table.checks.items()}
-        properties = {
-            # Where rows change one by one, marks of those that are gone spare the others in their files a copy. Not where Petastorm reads:
-            # it reads whole files, and deleted rows would come back.
-            "delta.enableDeletionVectors": str(table.change_feed).lower(),
-            "delta.enableChangeDataFeed": str(table.change_feed).lower(),
-            **checks,
-            **(marks or {}),
-        }
-        pairs = ", ".join(f"{_quoted(key)} = {_quoted(value)}" for key, value in properties.items())
-        statement = (
-            f"CREATE TABLE IF NOT EXISTS {self.identifier(table)} ({columns}) USING DELTA {layout} "
-            f"COMMENT {_quoted(table.comment)} TBLPROPERTIES ({pairs})"
-        )
-        # Between another job's folder for the log and its first commit there is a folder that is no table. Delta refuses it, or takes it
-        # for one and does nothing.
-        for _ in range(_FIRST_COMMIT_TRIES):
-            try:
-                self.run(statement)
-            except TableError as error:
-                if "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION" not in str(error):
-                    raise
-            if self.exists(table) or self._is_committed(table):
-                return
-            time.sleep(_FIRST_COMMIT_PAUSE_S)
-        raise TableError(
-            f"the folder of the table {table.name} holds something that is no table", where=self._folder(table),
-            fix="Move it elsewhere. If there is only a _delta_log without a commit, a job was ended while it made the table: remove that.",
-        )  # fmt: skip
-
-    def _is_committed(self, table: Table) -> bool:
-        """Whether the log has a commit now: `exists` tells what the session knows, which another process's commit does not change."""
-        try:
-            self.version(table)
-        except AnalysisException:
-            return False
-        return True
+        make(self, table, table.create_statement(self.identifier(table), marks or {}))
 
     def property(self, table: Table, name: str) -> str | None:
         """What the table's property of that name is."""
@@ -136,13 +91,13 @@ class Warehouse:
         return None if value is None else str(value)
 
     def set_property(self, table: Table, name: str, value: str) -> None:
-        self.run(f"ALTER TABLE {self.identifier(table)} SET TBLPROPERTIES ({_quoted(name)} = {_quoted(value)})")
+        self.run(f"ALTER TABLE {self.identifier(table)} SET TBLPROPERTIES ({quoted(name)} = {quoted(value)})")
 
     def _complete(self, table: Table) -> None:
         there = set(self.read(table, checked=False).columns)
         new = [column for column in table.columns if column.name not in there]
         if new and table.name not in self.shared:
-            columns = ", ".join(f"`{column.name}` {column.type} COMMENT {_quoted(column.comment)}" for column in new)
+            columns = ", ".join(f"`{column.name}` {column.type} COMMENT {quoted(column.comment)}" for column in new)
             self.run(f"ALTER TABLE {self.identifier(table)} ADD COLUMNS ({columns})")
 
     def read(self, table: Table, version: int | None = None, *, checked: bool = True) -> DataFrame:
@@ -209,19 +164,15 @@ class Warehouse:
         `within` is a condition on `target` that prunes the files to compare with.
         """
         self.create(table)
-        merge = self.delta(table).alias("target").merge(rows.alias("source"), f"{_same_key(table)} AND ({within})")
+        merge = self.delta(table).alias("target").merge(rows.alias("source"), f"{differences.same_key(table)} AND ({within})")
         return self._merge(table, merge.whenNotMatchedInsertAll())
 
     @retried
     def upsert(self, table: Table, rows: DataFrame) -> int:
-        """Adds the rows whose key the table lacks and replaces those that differ; returns how many both are.
-
-        Rows that are there as they are never reach the merge: it would copy their files, and those who read the table would see a change.
-        """
+        """Adds the rows whose key the table lacks and replaces those that differ; returns how many both are."""
         self.create(table)
-        same = F.expr(" AND ".join(f"target.`{name}` <=> source.`{name}`" for name in table.names))
-        changed = rows.alias("source").join(self.read(table).alias("target"), on=same, how="left_anti")
-        merge = self.delta(table).alias("target").merge(changed.alias("source"), _same_key(table))
+        changed = differences.changed(table, rows, self.read(table))
+        merge = self.delta(table).alias("target").merge(changed.alias("source"), differences.same_key(table))
         return self._merge(table, merge.whenMatchedUpdateAll().whenNotMatchedInsertAll())
 
     @retried
@@ -242,21 +193,12 @@ class Warehouse:
         among: a condition on `touched` and `target`, the table, that the rows meet which are replaced
         within: a condition on `target` that all rows of `rows` and all that they replace meet; it prunes the files to compare with
         """
-        compared = list(dict.fromkeys((*table.key, *(told_by or table.names))))
-        begins = [f"target.`{name}` = touched.`{name}`" for name in touched.columns if name in table.key]
-        there = self.read_as_it_is(table).alias("target").where(within)
-        old = there.join(touched.alias("touched"), on=F.expr(" AND ".join([*begins, f"({among})"])), how="left_semi")
-        old = old.select(*compared).alias("old")
-        new = rows.withColumn("_is_there", F.lit(True)).alias("new")
-        both = new.join(old, on=F.expr(" AND ".join(f"new.`{name}` = old.`{name}`" for name in table.key)), how="full_outer")
-        same = " AND ".join(f"new.`{name}` <=> old.`{name}`" for name in compared)
-        columns = [F.coalesce(f"new.{name}", f"old.{name}").alias(name) if name in table.key else f"new.{name}" for name in table.names]
         with self.planned_once():
-            source = both.where(f"NOT ({same})").select(*columns, "_is_there").persist()
+            source = differences.differing(table, rows, self.read_as_it_is(table), touched, told_by, among, within).persist()
         try:
             values: dict[str, str | SparkColumn] = {name: f"source.`{name}`" for name in table.names}
-            merge = self.delta(table).alias("target").merge(source.alias("source"), f"{_same_key(table)} AND ({within})")
-            merge = merge.whenMatchedDelete(condition="source._is_there IS NULL").whenMatchedUpdate(set=values)
+            merge = self.delta(table).alias("target").merge(source.alias("source"), f"{differences.same_key(table)} AND ({within})")
+            merge = merge.whenMatchedDelete(condition=f"source.{differences.IS_THERE} IS NULL").whenMatchedUpdate(set=values)
             return self._merge(table, merge.whenNotMatchedInsert(values=values), built_from)
         finally:
             source.unpersist()
@@ -292,7 +234,7 @@ class Warehouse:
             "parquet.page.size.row.check.min": str(number),
             "parquet.page.size.row.check.max": str(number),
         }
-        with self.configured(settings):
+        with configured(self.spark, settings):
             yield
 
     @contextmanager
@@ -302,23 +244,8 @@ class Warehouse:
         With each plan Delta looks in a job of its own which files of a table have deletion vectors; where few rows are touched, that takes
         longer than their work.
         """
-        with self.configured({"spark.sql.adaptive.enabled": "false"}):
+        with configured(self.spark, {"spark.sql.adaptive.enabled": "false"}):
             yield
-
-    @contextmanager
-    def configured(self, conf: Mapping[str, str]) -> Iterator[None]:
-        """Spark's settings inside; the session's before and after."""
-        before = {name: self.spark.conf.get(name, None) for name in conf}
-        for name, value in conf.items():
-            self.spark.conf.set(name, value)
-        try:
-            yield
-        finally:
-            for name, old in before.items():
-                if old is None:
-                    self.spark.conf.unset(name)
-                else:
-                    self.spark.conf.set(name, old)
 
     def built_from(self, table: Table, version: int | None = None) -> dict[str, object]:
         """What the last build, or the last one up to `version`, said it was built from ({} if it never did)."""
@@ -336,7 +263,7 @@ class Warehouse:
         if built_from is None:
             yield
             return
-        with self.configured({_USER_METADATA: json.dumps({"built_from": built_from}, sort_keys=True)}):
+        with configured(self.spark, {_USER_METADATA: json.dumps({"built_from": built_from}, sort_keys=True)}):
             yield
 
     def _merge(self, table: Table, merge: DeltaMergeBuilder, built_from: Mapping[str, object] | None = None) -> int:
@@ -344,7 +271,7 @@ class Warehouse:
         self._refuse_shared(table)
         mark = uuid.uuid4().hex  # tells this commit from another writer's
         note = {"commit": mark} | ({} if built_from is None else {"built_from": built_from})
-        with self.configured({_USER_METADATA: json.dumps(note, sort_keys=True)}):
+        with configured(self.spark, {_USER_METADATA: json.dumps(note, sort_keys=True)}):
             merge.execute()
         mine = self.delta(table).history().where(f"get_json_object(userMetadata, '$.commit') = '{mark}'")
         done = mine.orderBy(F.desc("version")).select("operationMetrics").head()
@@ -384,10 +311,6 @@ def _types(ddl: str) -> Mapping[str, str]:
     return {field.name: field.dataType.simpleString() for field in columns}
 
 
-def _same_key(table: Table) -> str:
-    return " AND ".join(f"target.`{name}` = source.`{name}`" for name in table.key)
-
-
 def _check_folder(folder: Path, private: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700 if private else 0o777)
@@ -397,8 +320,3 @@ def _check_folder(folder: Path, private: bool) -> None:
         ) from error
     if not os.access(folder, os.W_OK):
         raise TableError("the warehouse is read-only", where=str(folder), fix="Set warehouse.path to a folder you may write to.")
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
