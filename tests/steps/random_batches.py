@@ -1,4 +1,4 @@
-"""Batches of random events, late ones among them: after each, are the rows that `sequence` keeps those that are built anew?
+"""Batches of random events, late ones among them: after each, are the sessions and rows that are kept those that are built anew?
 
 PYTHONPATH=lib python -m tests.steps.random_batches --seed 2 --campaigns
 
@@ -23,6 +23,7 @@ from foretaste.tables import Warehouse
 from foretaste.tables.campaigns import CAMPAIGNS
 from foretaste.tables.events import EVENTS
 from foretaste.tables.sequences import SEQUENCES
+from foretaste.tables.sessions import SESSIONS
 from tests.steps.shop import MONDAY, another, equal
 
 FIRST = 470  # hours of the first batch
@@ -53,7 +54,7 @@ def main(
                 rebuilt.overwrite(CAMPAIGNS, warehouse.read(CAMPAIGNS))
             for step in (sessionize, sequence):
                 step(rebuilt, chosen)
-            same = equal(SEQUENCES, warehouse, rebuilt)
+            same = all(equal(table, warehouse, rebuilt) for table in (SESSIONS, SEQUENCES))
             print(f"hours {start:.0f} to {end:.0f}, {len(rows)} events: {note}: {'same' if same else 'OTHER'} rows", flush=True)
             if not same:
                 raise SystemExit(1)
