@@ -12,6 +12,7 @@ on the validation items (`--quality`), and the Recall@20 of the test items, all 
 
 import json
 import subprocess
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,6 +46,8 @@ WIDTH = 64
 def main(
     path: Annotated[Path, typer.Option(help="a line a user: `user item item …`, oldest first, as Amazon Beauty is published")],
     recbole: Annotated[Path, typer.Option(help="the Python of an environment with RecBole")],
+    every: Annotated[int, typer.Option(help="take each so manieth line alone")] = 1,
+    core: Annotated[int, typer.Option(help="of these, users and items with so many events, counted anew until all have them; 0: all")] = 0,
     network: Annotated[str, typer.Option(help="gru or transformer")] = "gru",
     batch_size: Annotated[int, typer.Option(help="histories of a step; RecBole gets as many targets")] = 256,
     threads: Annotated[int, typer.Option(help="of each side")] = 2,
@@ -57,6 +60,7 @@ def main(
     folder: Annotated[Path, typer.Option(help="where warehouse and RecBole's files go")] = Path("warehouse/bench/training"),
     out: Annotated[Path | None, typer.Option(help="a JSON file for the figures")] = None,
 ) -> None:
+    path = _chosen(path, every, core, folder / "histories" / "histories.txt")
     plan, test = _plan(path, folder, network, batch_size, learning_rate, seed)
     targets = _for_recbole(path, folder / "recbole-data" / "shop")
     their_batch = round(batch_size * targets / plan.train.num_rows)
@@ -104,6 +108,19 @@ def main(
     middle, told = ratio(rates, network, theirs)
     console.print(f"{network} learns {told} times as many targets a second as {theirs}")
     keep(out, "training", network=network, targets_per_s=rates, recall=recalls, ratio=middle)
+
+
+def _chosen(path: Path, every: int, core: int, chosen: Path) -> Path:
+    """A file of the histories to compare on. Where only some users are taken, many items have few events, or none to learn from."""
+    lines = [line.split() for line in path.read_text().splitlines()[every - 1 :: every]]
+    before = -1
+    while before != (before := sum(map(len, lines))):
+        events = Counter(item for _, *items in lines for item in items)
+        kept = [[user, *(item for item in items if events[item] >= core)] for user, *items in lines]
+        lines = [line for line in kept if len(line) > core]
+    chosen.parent.mkdir(parents=True, exist_ok=True)
+    chosen.write_text("".join(f"{' '.join(line)}\n" for line in lines))
+    return chosen
 
 
 def _plan(path: Path, folder: Path, network: str, batch_size: int, learning_rate: float, seed: int) -> tuple[Plan, Pin]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pyspark
+from py4j.java_gateway import java_import
 from pyspark.sql import SparkSession
 
 from foretaste.settings import SparkSettings
@@ -30,6 +31,9 @@ def spark_session(settings: SparkSettings, name: str = "foretaste") -> SparkSess
         builder = builder.config(key, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
+    # Each use of pyspark.sql.functions asks the JVM for this class by its last name: without an import it is looked for in package after
+    # package, in every JAR.
+    java_import(session.sparkContext._jvm, "org.apache.spark.sql.functions")
     return session
 
 

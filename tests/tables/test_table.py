@@ -1,8 +1,10 @@
 """The only Delta reads and writes."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from py4j.protocol import Py4JJavaError
@@ -12,7 +14,9 @@ from foretaste.errors import TableError
 from foretaste.session import configured
 from foretaste.settings import WarehouseSettings
 from foretaste.tables import TABLES, Table, Warehouse
+from foretaste.tables.events import EVENTS
 from foretaste.tables.table import Column
+from tests.steps.shop import told
 
 STOCK = Table(
     name="stock",
@@ -48,6 +52,22 @@ def test_every_table_is_created_as_it_is_defined(warehouse: Warehouse, table: Ta
     described = {row.col_name: row for row in warehouse.spark.sql(f"DESCRIBE TABLE {warehouse.identifier(table)}").collect()}
     assert {name: described[name].comment for name in table.names} == {column.name: column.comment for column in table.columns}
     assert warehouse.read(table).count() == 0
+
+
+def test_the_log_keeps_the_smallest_and_largest_of_what_files_are_skipped_by_alone(spark: SparkSession, warehouse: Warehouse) -> None:
+    warehouse.overwrite(STOCK, stock(spark, ("a", 1)))
+    told(warehouse, ("ann", 1, "tea"))
+    kept = {table.name: logged(warehouse, table) for table in (STOCK, EVENTS)}
+    assert [sorted(stats.get("minValues", {})) for stats in kept["stock"]] == [[]]
+    assert [sorted(stats["minValues"]) for stats in kept["events"]] == [["event_time", "user_id"]]
+    assert [stats["numRecords"] for stats in (*kept["stock"], *kept["events"])] == [1, 1]
+
+
+def logged(warehouse: Warehouse, table: Table) -> list[Any]:
+    """The statistics of each file that was added."""
+    log = sorted(Path(warehouse.path, table.name, "_delta_log").glob("*.json"))
+    actions = [json.loads(line) for commit in log for line in commit.read_text().splitlines()]
+    return [json.loads(action["add"]["stats"]) for action in actions if "add" in action]
 
 
 def test_overwrite_and_time_travel(spark: SparkSession, warehouse: Warehouse) -> None:

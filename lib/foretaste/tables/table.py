@@ -43,6 +43,12 @@ class Table:
         """`rows` with exactly this table's columns, cast to its types: the contract at the end of every build."""
         return rows.select(*[F.col(column.name).cast(column.type).alias(column.name) for column in self.columns])
 
+    def _statistics(self) -> Mapping[str, str]:
+        """Of which columns a file's smallest and largest value are kept: those that queries skip files by. Ids tell nothing that way."""
+        times = [column.name for column in self.columns if column.type == "timestamp"]
+        kept = [name for name in dict.fromkeys((*self.clustered_by, *times)) if name not in self.partitioned_by]
+        return {"delta.dataSkippingStatsColumns": ",".join(kept)} if kept else {"delta.dataSkippingNumIndexedCols": "0"}
+
     def create_statement(self, identifier: str, marks: Mapping[str, str]) -> str:
         """The SQL that makes this table, if it is not there, with comments, NOT NULLs, CHECKs, layout and `marks` (properties)."""
         columns = ", ".join(
@@ -59,6 +65,7 @@ class Table:
             # it reads whole files, and deleted rows would come back.
             "delta.enableDeletionVectors": str(self.change_feed).lower(),
             "delta.enableChangeDataFeed": str(self.change_feed).lower(),
+            **self._statistics(),
             **{f"delta.constraints.{name}": condition for name, condition in self.checks.items()},
             **marks,
         }
