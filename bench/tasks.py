@@ -6,7 +6,6 @@ Each side of each round is a process of its own, with a Spark of its own: two co
 hand on the rows that they get. Foretaste has its workers pass over what they have imported between two tasks (python_worker.py).
 """
 
-import json
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,9 @@ from typing import Annotated
 import pyarrow as pa
 import typer
 from compared import console, in_turn, keep, ratio, tell
+
+from foretaste.session import spark_session
+from foretaste.settings import SparkSettings
 
 SPARK, OURS = "Spark alone", "with foretaste"
 ALONE = "--alone"
@@ -38,9 +40,6 @@ def ours(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 def measure(side: str, queries: int) -> None:
     """Prints the median seconds of a query."""
-    from foretaste.session import spark_session
-    from foretaste.settings import SparkSettings
-
     spark = spark_session(SparkSettings(master="local[2]", driver_memory="1g", shuffle_partitions=2))
     rows = spark.range(1000, numPartitions=2).mapInArrow({SPARK: plain, OURS: ours}[side], "id bigint")
     seconds = []
@@ -48,7 +47,7 @@ def measure(side: str, queries: int) -> None:
         started = time.monotonic()
         rows.write.format("noop").mode("overwrite").save()
         seconds.append(time.monotonic() - started)
-    print(json.dumps(statistics.median(seconds[10:])))
+    print(statistics.median(seconds[10:]))
 
 
 def main(
@@ -58,7 +57,7 @@ def main(
 ) -> None:
     def seconds(side: str) -> float:
         ended = subprocess.run([sys.executable, __file__, ALONE, side, str(queries)], stdout=subprocess.PIPE, check=True)
-        return 1000 * float(json.loads(ended.stdout.decode().strip().splitlines()[-1]))
+        return 1000 * float(ended.stdout.split()[-1])
 
     taken = in_turn({side: lambda _, side=side: seconds(side) for side in (SPARK, OURS)}, rounds, "ms")
     tell(f"a query of two tasks that do nothing, median of {queries}", taken, "ms")

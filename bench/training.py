@@ -46,8 +46,8 @@ WIDTH = 64
 def main(
     path: Annotated[Path, typer.Option(help="a line a user: `user item item …`, oldest first, as Amazon Beauty is published")],
     recbole: Annotated[Path, typer.Option(help="the Python of an environment with RecBole")],
-    every: Annotated[int, typer.Option(help="take each so manieth line alone")] = 1,
-    core: Annotated[int, typer.Option(help="of these, users and items with so many events, counted anew until all have them; 0: all")] = 0,
+    every: Annotated[int, typer.Option(help="take every so many lines one", min=1)] = 1,
+    core: Annotated[int, typer.Option(help="of these, the users and items that have so many events among themselves")] = 0,
     network: Annotated[str, typer.Option(help="gru or transformer")] = "gru",
     batch_size: Annotated[int, typer.Option(help="histories of a step; RecBole gets as many targets")] = 256,
     threads: Annotated[int, typer.Option(help="of each side")] = 2,
@@ -111,11 +111,12 @@ def main(
 
 
 def _chosen(path: Path, every: int, core: int, chosen: Path) -> Path:
-    """A file of the histories to compare on. Where only some users are taken, many items have few events, or none to learn from."""
-    lines = [line.split() for line in path.read_text().splitlines()[every - 1 :: every]]
-    before = -1
-    while before != (before := sum(map(len, lines))):
-        events = Counter(item for _, *items in lines for item in items)
+    """Writes the histories to compare on. Where only some users are taken, many items have few events, or none to learn from: `core`
+    leaves those out, and users that are left with few, until all that are left have so many.
+    """
+    lines, before = [line.split() for line in path.read_text().splitlines()[every - 1 :: every]], None
+    while lines != before:
+        before, events = lines, Counter(item for _, *items in lines for item in items)
         kept = [[user, *(item for item in items if events[item] >= core)] for user, *items in lines]
         lines = [line for line in kept if len(line) > core]
     chosen.parent.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ QUICK = {
     "spark.sql.adaptive.enabled": "false",
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    "spark.sql.ui.explainMode": "simple",  # what no page shows
+    "spark.sql.ui.explainMode": "simple",  # plans are written out for pages that nobody opens
 }
 
 

@@ -2,7 +2,8 @@
 
 After each task a worker collects garbage, and walks over every object of torch, pandas and pyarrow for it; before each it has its importers
 look anew at what they import from, and Python before 3.12 reads the directories of Spark's zips and JAR again for each package in them
-(https://github.com/python/cpython/issues/103200). Neither finds anything, and a short task takes less time than both (docs/speed.md).
+(https://github.com/python/cpython/issues/103200). What was imported is no garbage, and does not change; a short task takes less time than
+both (docs/speed.md). A task's own garbage is collected as ever.
 """
 
 import functools

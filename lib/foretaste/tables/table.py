@@ -44,7 +44,7 @@ class Table:
         return rows.select(*[F.col(column.name).cast(column.type).alias(column.name) for column in self.columns])
 
     def _statistics(self) -> Mapping[str, str]:
-        """Of which columns a file's smallest and largest value are kept: those that queries skip files by. Ids tell nothing that way."""
+        """Of which columns a file's smallest and largest value are kept: those that tell files apart. The others lie in all alike."""
         times = [column.name for column in self.columns if column.type == "timestamp"]
         kept = [name for name in dict.fromkeys((*self.clustered_by, *times)) if name not in self.partitioned_by]
         return {"delta.dataSkippingStatsColumns": ",".join(kept)} if kept else {"delta.dataSkippingNumIndexedCols": "0"}
