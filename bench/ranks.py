@@ -4,8 +4,9 @@ python bench/ranks.py --events 1000000 --rounds 5
 
 Both are started by horovodrun and read through the feed; the global batch is the same, so that two ranks have half of it each. Told are
 sequences a second of an epoch's steps, without start-up and judging, and how much of that time was waiting for rows. The losses of both are
-compared, and to be comparable they are without dropout. A third side tells what the machine allows: two fits side by side, each of half the
-rows a step, which exchange nothing and keep to no cores of their own. Events are made up (bench/made_events.py).
+compared, and to be comparable they are without dropout. A third side is one rank of half the rows a step, as many as each of the two has,
+for those who give each rank what one had. A fourth tells what the machine allows: two fits like the third side by side, which exchange
+nothing and keep to no cores of their own. Events are made up (bench/made_events.py).
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from foretaste.tasks import TASKS
 from foretaste.training.launch import launch
 from foretaste.training.plan import Plan
 
-ONE, TWO, APART = "one rank", "two ranks", "two that exchange nothing"
+ONE, TWO, HALF, APART = "one rank", "two ranks", "one rank, half of the rows", "two such ranks that exchange nothing"
 
 
 def main(
@@ -53,10 +54,10 @@ def main(
 
     plan, half = plan_of(batch_size), plan_of(batch_size // 2)
     warehouse.spark.stop()  # its JVM is to take no core
-    waiting: Figures = {ONE: [], TWO: []}
+    waiting: Figures = {ONE: [], TWO: [], HALF: []}
     losses: dict[str, float] = {}
 
-    def pace(side: str, workers: int) -> float:
+    def pace(side: str, workers: int, plan: Plan) -> float:
         training = TrainingSettings(launcher="horovodrun", workers=workers, threads=1, own_cores=own_cores, resume=False)
         fitted = launch(replace(plan, folder=f"{plan.folder}-{workers}"), training, report=lambda line: None)
         [epoch] = fitted.history
@@ -70,7 +71,12 @@ def main(
         return fitted.history[0]["sequences_per_s"]
 
     with ThreadPoolExecutor(2) as pool:
-        sides = {ONE: lambda _: pace(ONE, 1), TWO: lambda _: pace(TWO, 2), APART: lambda _: sum(pool.map(apart, range(2)))}
+        sides = {
+            ONE: lambda _: pace(ONE, 1, plan),
+            TWO: lambda _: pace(TWO, 2, plan),
+            HALF: lambda _: pace(HALF, 1, half),
+            APART: lambda _: sum(pool.map(apart, range(2))),
+        }
         rates = in_turn(sides, rounds, "sequences/s")
     if abs(losses[ONE] - losses[TWO]) > 1e-3:
         raise SystemExit(f"the losses differ: {losses}")
@@ -80,7 +86,12 @@ def main(
     console.print(f"two ranks take {told} times as many sequences a second as one")
     most, told = ratio(rates, APART, ONE)
     console.print(f"two fits that exchange nothing take {told} times as many: what this machine allows")
-    keep(out, "ranks", network=network, size=size, sequences_per_s=rates, waiting=waiting, ratio=middle, ratio_apart=most)
+    same_rows, told = ratio(rates, TWO, HALF)
+    console.print(f"two ranks take {told} times as many as one of as many rows a step as each of them")
+    same_apart, told = ratio(rates, APART, HALF)
+    console.print(f"two fits that exchange nothing take {told} times as many as that: what this machine allows")
+    ratios = {"ratio": middle, "ratio_apart": most, "ratio_same_rows": same_rows, "ratio_same_rows_apart": same_apart}
+    keep(out, "ranks", network=network, size=size, sequences_per_s=rates, waiting=waiting, **ratios)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def spark_session(settings: SparkSettings, name: str = "foretaste") -> SparkSess
     builder = SparkSession.builder.appName(name)
     if settings.master is not None and "PYSPARK_GATEWAY_PORT" not in os.environ:  # spark-submit has the say on the master
         builder = builder.master(settings.master)
-    for key, value in {**_defaults(settings), **settings.conf}.items():
+    for key, value in {**defaults(settings), **settings.conf}.items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
@@ -53,21 +53,26 @@ def configured(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]:
                 spark.conf.set(name, old)
 
 
-def _defaults(settings: SparkSettings) -> dict[str, str]:
-    defaults = {
+def defaults(settings: SparkSettings) -> dict[str, str]:
+    """Spark's settings of a new session, before `settings.conf` has its say."""
+    chosen = {
         "spark.driver.memory": settings.driver_memory,
         "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.databricks.delta.snapshotPartitions": str(settings.shuffle_partitions),  # 50 by default: slow on small tables
+        "spark.sql.codegen.cache.maxEntries": "2000",  # 100 by default: a job has more kinds of queries, and compiles them anew
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.ui.showConsoleProgress": "false",
         "spark.pyspark.python": os.environ.get("PYSPARK_PYTHON", sys.executable),
     }
+    if (settings.master or "").startswith("local"):
+        # One JVM does all the work, and nobody waits for an answer from it: what counts is the work done, not how short its pauses are.
+        chosen["spark.driver.extraJavaOptions"] = "-XX:+UseParallelGC"
     if not any(_jars().glob("delta-spark_*.jar")):  # the set-up puts the JARs there; elsewhere Spark fetches them
-        defaults["spark.jars.packages"] = DELTA_PACKAGE
-    return defaults
+        chosen["spark.jars.packages"] = DELTA_PACKAGE
+    return chosen
 
 
 def _jars() -> Path:
