@@ -25,8 +25,6 @@ def spark_session(settings: SparkSettings, name: str = "foretaste") -> SparkSess
         return running
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # local executors read the variable, not the setting below
     builder = SparkSession.builder.appName(name)
-    if settings.master is not None and "PYSPARK_GATEWAY_PORT" not in os.environ:  # spark-submit has the say on the master
-        builder = builder.master(settings.master)
     for key, value in {**defaults(settings), **settings.conf}.items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
@@ -67,7 +65,10 @@ def defaults(settings: SparkSettings) -> dict[str, str]:
         "spark.ui.showConsoleProgress": "false",
         "spark.pyspark.python": os.environ.get("PYSPARK_PYTHON", sys.executable),
     }
-    if (settings.master or "").startswith("local"):
+    master = None if "PYSPARK_GATEWAY_PORT" in os.environ else settings.master  # spark-submit has the say on it, and has started the JVM
+    if master is not None:
+        chosen["spark.master"] = master
+    if master is not None and master.startswith("local"):
         # One JVM does all the work, and nobody waits for an answer from it: what counts is the work done, not how short its pauses are.
         chosen["spark.driver.extraJavaOptions"] = "-XX:+UseParallelGC"
     if not any(_jars().glob("delta-spark_*.jar")):  # the set-up puts the JARs there; elsewhere Spark fetches them
