@@ -18,7 +18,7 @@ DELTA_PACKAGE = "io.delta:delta-spark_2.12:3.3.3"
 def spark_session(settings: SparkSettings, name: str = "foretaste") -> SparkSession:
     """The running session if there is one, else a new one with Delta and UTC.
 
-    On a cluster the master and whatever spark-submit was given come first; `settings.conf` may add, and wins over our defaults.
+    The master that spark-submit was given counts. In all else `settings.conf` wins over our defaults, and they over spark-submit's.
     """
     running = SparkSession.getActiveSession()
     if running is not None:
